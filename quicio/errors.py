@@ -1,0 +1,120 @@
+"""The errors that users catch: one tree, rooted in `QuicError`.
+
+Each class is also the builtin or anyio error that generic code expects at its place: a failed connect is an
+`anyio.ConnectionFailed` (an `OSError`), a lost connection or stream an `anyio.BrokenResourceError`. Error codes of QUIC never
+become the `errno` of an `OSError`: generic servers read that as a fault of the operating system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class CloseReason:
+    """Why a connection ended (RFC 9000 §10).
+
+    `code` is a transport error code, or the application protocol's when `is_application`; `by_peer` tells who closed;
+    `frame_type` is the frame that caused a transport error, if any.
+    """
+
+    code: int
+    is_application: bool
+    by_peer: bool
+    reason: str = ""
+    frame_type: int | None = None
+
+    def __str__(self) -> str:
+        who = "peer" if self.by_peer else "local side"
+        kind = "application" if self.is_application else "transport"
+        text = f"closed by the {who} with {kind} error code {self.code:#x}"
+        if self.frame_type:
+            text += f", frame type {self.frame_type:#x}"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+class QuicError(Exception):
+    """Base of all errors of quicio. `code` is the QUIC error code, `reason` the `CloseReason`, where there is one."""
+
+    def __init__(self, message: str = "", *, code: int | None = None, reason: CloseReason | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.code = code if code is not None or reason is None else reason.code
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__.copy())
+
+
+def _rebuild(kind: type[QuicError], message: str, state: dict[str, Any]) -> QuicError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConnectError(QuicError, anyio.ConnectionFailed):
+    """No connection could be made. `attempts` holds each address that was tried, with its error."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: int | None = None,
+        reason: CloseReason | None = None,
+        attempts: Sequence[tuple[Address, Exception]] = (),
+    ) -> None:
+        super().__init__(message, code=code, reason=reason)
+        self.attempts = tuple(attempts)
+
+
+class HandshakeTimeout(ConnectError):
+    """The handshake did not finish in `QuicConfiguration.handshake_timeout` seconds."""
+
+
+class CertificateError(ConnectError):
+    """A certificate was refused: by this side, or by the peer with a TLS alert."""
+
+
+class ALPNError(ConnectError):
+    """The two sides have no application protocol in common (RFC 7301)."""
+
+
+class ConnectionLost(QuicError, anyio.BrokenResourceError, ConnectionError):
+    """The connection ended while, or before, it was used."""
+
+
+class ClosedByPeer(ConnectionLost):
+    """The peer closed the connection (CONNECTION_CLOSE)."""
+
+
+class IdleTimeout(ConnectionLost):
+    """Nothing was heard for the idle timeout (RFC 9000 §10.1). Not a `TimeoutError`: that is the user's own deadline."""
+
+
+class StatelessReset(ConnectionLost):
+    """The peer has lost the connection's state and said so (RFC 9000 §10.3)."""
+
+
+class StreamReset(QuicError, anyio.BrokenResourceError):
+    """The peer reset the stream; `code` is its application's error code. Raised on the receiving side."""
+
+
+class StreamStopped(QuicError, anyio.BrokenResourceError):
+    """The peer asked us to stop sending; `code` is its application's error code. Raised on the sending side."""
+
+
+class EarlyDataRejected(QuicError, anyio.BrokenResourceError):
+    """The server refused 0-RTT data that could not be sent again."""
+
+
+class NotDelivered(QuicError, anyio.BrokenResourceError):
+    """A connection was closed before the peer had acknowledged all that was sent."""
