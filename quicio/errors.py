@@ -8,35 +8,33 @@ become the `errno` of an `OSError`: generic servers read that as a fault of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
+from quicio.quic.configuration import ErrorCodes
+from quicio.quic.events import CloseReason
+
+__all__ = [
+    "ALPNError",
+    "Address",
+    "CertificateError",
+    "CloseReason",
+    "ClosedByPeer",
+    "ConnectError",
+    "ConnectionLost",
+    "EarlyDataRejected",
+    "ErrorCodes",
+    "HandshakeTimeout",
+    "IdleTimeout",
+    "NotDelivered",
+    "QuicError",
+    "StatelessReset",
+    "StreamReset",
+    "StreamStopped",
+]
+
 Address = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class CloseReason:
-    """Why a connection ended (RFC 9000 §10).
-
-    `code` is a transport error code, or the application protocol's when `is_application`; `by_peer` tells who closed;
-    `frame_type` is the frame that caused a transport error, if any.
-    """
-
-    code: int
-    is_application: bool
-    by_peer: bool
-    reason: str = ""
-    frame_type: int | None = None
-
-    def __str__(self) -> str:
-        who = "peer" if self.by_peer else "local side"
-        kind = "application" if self.is_application else "transport"
-        text = f"closed by the {who} with {kind} error code {self.code:#x}"
-        if self.frame_type:
-            text += f", frame type {self.frame_type:#x}"
-        return f"{text}: {self.reason}" if self.reason else text
 
 
 class QuicError(Exception):

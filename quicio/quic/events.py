@@ -8,6 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True)
+class CloseReason:
+    """Why a connection ended (RFC 9000 §10).
+
+    `code` is a transport error code, or the application protocol's when `is_application`; `by_peer` tells who closed;
+    `frame_type` is the frame that caused a transport error, if any.
+    """
+
+    code: int
+    is_application: bool
+    by_peer: bool
+    reason: str = ""
+    frame_type: int | None = None
+
+    def __str__(self) -> str:
+        who = "peer" if self.by_peer else "local side"
+        kind = "application" if self.is_application else "transport"
+        text = f"closed by the {who} with {kind} error code {self.code:#x}"
+        if self.frame_type:
+            text += f", frame type {self.frame_type:#x}"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
 class QuicEvent:
     """Base class of all events."""
 
