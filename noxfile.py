@@ -1,0 +1,138 @@
+"""What developers and CI run. Plain `nox` runs what a change must pass; `nox -l` lists everything.
+
+Sessions use the interpreter that runs nox, except `tests_all`, which takes every CPython from 3.11 up that it finds.
+Arguments behind `--` go to pytest: `nox -s tests -- tests/quic -k loss`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "layers", "tests", "examples", "docs"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+FIRST_MINOR = 11  # of Python 3
+MINIMUM_COVERAGE = PROJECT["tool"]["coverage"]["report"]["fail_under"]
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group (PEP 735), groups within it included."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def found_interpreters() -> list[str]:
+    """One interpreter for each minor version from 3.11 up: those on PATH, then pyenv's. pyenv's shims are no interpreters."""
+    folders = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry and "shims" not in entry]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders += sorted(pyenv.glob("versions/3.*/bin"), reverse=True)
+    found: dict[int, str] = {}
+    for folder in folders:
+        for candidate in folder.glob("python3.*"):
+            match = re.fullmatch(r"python3\.(\d+)(\.exe)?", candidate.name)
+            if match and int(match[1]) >= FIRST_MINOR and os.access(candidate, os.X_OK):
+                found.setdefault(int(match[1]), str(candidate))
+    return [found[minor] for minor in sorted(found)]
+
+
+def run_suite(session: nox.Session) -> None:
+    """The suite without the peers, which are the `interop` session's."""
+    session.run("pytest", *(session.posargs or ["-n", "auto", "--ignore=tests/interop"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite."""
+    session.install("-e", ".", *group("tests"))
+    run_suite(session)
+
+
+@nox.session(python=found_interpreters())
+def tests_all(session: nox.Session) -> None:
+    """The test suite on every interpreter found."""
+    session.install("-e", ".", *group("tests"))
+    run_suite(session)
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """The test suite on exactly the lower bounds of the dependencies."""
+    pins = [re.sub(r">=([\d.]+).*", r"==\1", requirement) for requirement in PROJECT["project"]["dependencies"]]
+    session.install("-e", ".", *pins, *group("tests"))
+    for pin in pins:
+        name, version = pin.split("==")
+        installed = session.run("python", "-c", f"from importlib.metadata import version as v; print(v({name!r}))", silent=True)
+        if not f"{installed}".strip().startswith(version):
+            session.error(f"{name}: {installed} is installed, the lower bound is {version}")
+    run_suite(session)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The test suite under branch coverage, subprocesses included."""
+    session.install("-e", ".", *group("tests"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--ignore=tests/interop", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", f"--fail-under={MINIMUM_COVERAGE}")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Every example, client and server as separate processes, on asyncio and on trio."""
+    session.install("-e", ".[cli]")
+    session.run("python", "examples/run_all.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict on package, tests and examples; pyright on the completeness of the public types."""
+    session.install(".", *group("types"))
+    session.run("mypy")
+    session.run("pyright", "--verifytypes", "quicio", "--ignoreexternal")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Who may import whom, and how long a file or a function may be."""
+    session.install("-e", ".", *group("layers"))
+    session.run("lint-imports", "--no-cache")
+    session.run("pytest", "tests/test_layers.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, warnings as errors, and its code blocks."""
+    session.install("-e", ".", *group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "tests/docs")
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Independent implementations as peers."""
+    session.install("-e", ".", *group("interop"))
+    session.run("pytest", "tests/interop", *session.posargs)
+
+
+@nox.session
+def compiled(session: nox.Session) -> None:
+    """The hot modules built by mypyc, and the suite on them."""
+    session.install(*group("compiled"))
+    session.install("--force-reinstall", "--no-deps", ".", env={"QUICIO_COMPILE": "1"})
+    session.install(*PROJECT["project"]["dependencies"])
+    session.run(*("pytest", "-n", "auto", "--ignore=tests/interop"), *session.posargs, env={"QUICIO_EXPECT_COMPILED": "1"})
