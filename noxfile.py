@@ -67,7 +67,9 @@ def floors(session: nox.Session) -> None:
     session.install("-e", ".", *pins, *group("tests"))
     for pin in pins:
         name, version = pin.split("==")
-        installed = session.run("python", "-c", f"from importlib.metadata import version as v; print(v({name!r}))", silent=True)
+        installed = session.run(
+            "python", "-c", f"from importlib.metadata import version as v; print(v({name!r}))", silent=True
+        )
         if not f"{installed}".strip().startswith(version):
             session.error(f"{name}: {installed} is installed, the lower bound is {version}")
     run_suite(session)
@@ -135,4 +137,6 @@ def compiled(session: nox.Session) -> None:
     session.install(*group("compiled"))
     session.install("--force-reinstall", "--no-deps", ".", env={"QUICIO_COMPILE": "1"})
     session.install(*PROJECT["project"]["dependencies"])
-    session.run(*("pytest", "-n", "auto", "--ignore=tests/interop"), *session.posargs, env={"QUICIO_EXPECT_COMPILED": "1"})
+    session.run(
+        *("pytest", "-n", "auto", "--ignore=tests/interop"), *session.posargs, env={"QUICIO_EXPECT_COMPILED": "1"}
+    )
