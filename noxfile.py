@@ -28,7 +28,7 @@ def group(name: str) -> list[str]:
 
 
 def found_interpreters() -> list[str]:
-    """One interpreter for each minor version from 3.11 up: those on PATH, then pyenv's. pyenv's shims are no interpreters."""
+    """One interpreter for each minor version from 3.11 up, from PATH, then from pyenv (whose shims are no interpreters)."""
     folders = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry and "shims" not in entry]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     folders += sorted(pyenv.glob("versions/3.*/bin"), reverse=True)
@@ -41,9 +41,9 @@ def found_interpreters() -> list[str]:
     return [found[minor] for minor in sorted(found)]
 
 
-def run_suite(session: nox.Session) -> None:
-    """The suite without the peers, which are the `interop` session's."""
-    session.run("pytest", *(session.posargs or ["-n", "auto", "--ignore=tests/interop"]))
+def run_suite(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
+    """Run pytest (or `command`): what the arguments name, or the suite without the peers of the `interop` session."""
+    session.run(*(command or ["pytest"]), *(session.posargs or ["-n", "auto", "--ignore=tests/interop"]), env=env)
 
 
 @nox.session
@@ -67,9 +67,8 @@ def floors(session: nox.Session) -> None:
     session.install("-e", ".", *pins, *group("tests"))
     for pin in pins:
         name, version = pin.split("==")
-        installed = session.run(
-            "python", "-c", f"from importlib.metadata import version as v; print(v({name!r}))", silent=True
-        )
+        question = f"from importlib.metadata import version; print(version({name!r}))"
+        installed = session.run("python", "-c", question, silent=True)
         if not f"{installed}".strip().startswith(version):
             session.error(f"{name}: {installed} is installed, the lower bound is {version}")
     run_suite(session)
@@ -80,7 +79,7 @@ def coverage(session: nox.Session) -> None:
     """The test suite under branch coverage, subprocesses included."""
     session.install("-e", ".", *group("tests"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--ignore=tests/interop", *session.posargs)
+    run_suite(session, "coverage", "run", "-m", "pytest")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", f"--fail-under={MINIMUM_COVERAGE}")
 
@@ -137,6 +136,4 @@ def compiled(session: nox.Session) -> None:
     session.install(*group("compiled"))
     session.install("--force-reinstall", "--no-deps", ".", env={"QUICIO_COMPILE": "1"})
     session.install(*PROJECT["project"]["dependencies"])
-    session.run(
-        *("pytest", "-n", "auto", "--ignore=tests/interop"), *session.posargs, env={"QUICIO_EXPECT_COMPILED": "1"}
-    )
+    run_suite(session, env={"QUICIO_EXPECT_COMPILED": "1"})
