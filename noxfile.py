@@ -22,7 +22,7 @@ FIRST_MINOR = 11  # of Python 3
 MINIMUM_COVERAGE = PROJECT["tool"]["coverage"]["report"]["fail_under"]
 
 
-def group(name: str) -> list[str]:
+def group(name: str) -> tuple[str, ...]:
     """The requirements of a dependency group (PEP 735), groups within it included."""
     return nox.project.dependency_groups(PROJECT, name)
 

@@ -1,7 +1,7 @@
 """quicio: QUIC and HTTP/3 for Python's structured concurrency.
 
-This is the front door: the names of the anyio face, which runs on asyncio and on trio. They are imported when first asked
-for (PEP 562), so that `import quicio.quic.connection`, the protocol without I/O, loads no event loop.
+This is the front door: the names of the anyio face, which runs on asyncio and on trio. They are imported when first
+asked for (PEP 562), so that `import quicio.quic.connection`, the protocol without I/O, loads no event loop.
 
     async with quicio.connect("example.com", 443, alpn=["h3"]) as connection:
         async with await connection.open_stream() as stream:
@@ -103,13 +103,14 @@ _HOMES: Final = {
 _FACE: Final = "quicio.anyio"  # the home of every other name of __all__
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, _FACE)), name)
-    globals()[name] = value  # the next access finds it without coming here
-    return value
+if not TYPE_CHECKING:  # or type checkers would take every misspelt name for an `object`
 
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES.get(name, _FACE)), name)
+        globals()[name] = value  # the next access finds it without coming here
+        return value
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return sorted(__all__)
