@@ -1,0 +1,620 @@
+"""Loss detection: what became of each packet, and when to ask (RFC 9002 §5-§6, appendix A).
+
+`LossDetection` writes no frames. It keeps the sent packets of the three packet number spaces, learns their fate from ACK
+frames and from the clock, and tells everybody concerned:
+
+- the components whose tokens a packet carries: `on_acked` and, when nobody remembers the packet any more, `on_forgotten`
+  end a token, exactly one of them, exactly once; `on_lost` comes before either, if at all;
+- the path of the packet: bytes in flight and delivery state (kept here alone), RTT, ECN, datagram size;
+- the path's congestion controller: one `AckSample` an ACK, one `LossBatch` for each time that packets are declared lost.
+
+It owns one timer, `deadline`: the time threshold when packets wait for it, otherwise the probe timeout (PTO), never later
+than the time to forget lost packets. A PTO declares nothing lost; it sets `probes[space]`, the number of packets that
+`Outbound` is to send there whatever the window says. The backoff doubles with each PTO, but a PTO never exceeds `MAX_PTO`.
+
+The connection keeps these facts up to date, and calls `set_deadline` after a change: `handshake_confirmed`,
+`has_handshake_keys`, `peer_address_validated` (at a client: the server no longer needs our packets to be allowed to send),
+`amplification_blocked` (at a server: nothing may be sent, so no PTO is armed), `max_ack_delay` and `path`, the path in use.
+
+Invariants, checked by `check_invariants`: a path's `in_flight` is the sum over its tracked in-flight packets; no tracked
+packet is older than `base`; no more than `MAX_LOST_PACKETS` lost ones are remembered a space. An ACK costs time linear in
+its ranges and in what it newly acknowledges; no ACK raises anything but PROTOCOL_VIOLATION.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from quicio.quic.component import Component, Wants
+from quicio.quic.congestion.base import AckSample, LossBatch
+from quicio.quic.paths.path import Path
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, LossEpisode, SentPacket, SpaceState
+from quicio.quic.wire.constants import (
+    ACK,
+    APPLICATION,
+    HANDSHAKE,
+    INITIAL,
+    PROTOCOL_VIOLATION,
+    QuicConnectionError,
+)
+
+__all__ = ["LossDetection", "SentPacket", "SpaceState"]
+
+K_PACKET_THRESHOLD: Final = 3  # RFC 9002 §6.1.1
+K_PERSISTENT_CONGESTION_THRESHOLD: Final = 3  # RFC 9002 §7.6.1
+MAX_PTO: Final = 60.0  # seconds: backoff never makes a probe timeout longer
+MAX_BACKOFF_EXPONENT: Final = 20  # 2^20 of the shortest PTO is far above MAX_PTO
+PROBE_PACKETS: Final = 2  # RFC 9002 §6.2.4: one may be lost as well
+REMEMBER_PTOS: Final = 3  # PTOs for which a lost packet is remembered
+DEFAULT_MAX_ACK_DELAY: Final = 0.025  # RFC 9000 §18.2
+
+
+class _PathTally:
+    """What one ACK newly acknowledges on one path."""
+
+    __slots__ = ("acked", "newest", "path", "prior_in_flight")
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.prior_in_flight: int = path.in_flight
+        self.acked: int = 0  # bytes that were in flight
+        self.newest: SentPacket | None = None  # the last sent of those in flight
+
+
+class LossDetection(Component):
+    """Sent packets, ACK processing, loss detection and the probe timeout of a connection. Times in seconds."""
+
+    def __init__(
+        self,
+        wants: Wants,
+        *,
+        is_client: bool,
+        path: Path,
+        random: Callable[[], float],
+        max_ack_delay: float = DEFAULT_MAX_ACK_DELAY,
+    ) -> None:
+        """`path` is the path in use, `random` yields floats of [0, 1), `max_ack_delay` is the peer's parameter."""
+        super().__init__(wants)
+        self.path: Path = path
+        self.max_ack_delay: float = max_ack_delay
+        self.spaces: list[SpaceState] = [SpaceState(space, random) for space in (INITIAL, HANDSHAKE, APPLICATION)]
+        self.handshake_confirmed: bool = False
+        self.has_handshake_keys: bool = False
+        self.peer_address_validated: bool = not is_client  # clients validate the server's address implicitly
+        self.amplification_blocked: bool = False
+        self.pto_count: int = 0
+        self.probes: list[int] = [0, 0, 0]  # packets to send as probes, by space; `Outbound` counts them down
+        self.acked_phase: int = -1  # the highest 1-RTT key phase of which a packet was acknowledged
+        self.packets_lost: int = 0
+        self.spurious_losses: int = 0
+        self.probe_timeouts: int = 0
+        self._timer: float = inf  # time threshold or PTO
+        self._forget_time: float = inf
+        self._pto_space: int = INITIAL
+        self._last_pto: float = -inf  # so that a timeout that could send nothing does not fire again at once
+        self._fast_pto: float = 0.0  # the PTO to add to a sending time when nothing else matters, else 0.0
+        self._last_time: float = 0.0
+        self._episodes: dict[Path, LossEpisode] = {}
+
+    # Sending.
+
+    def on_sent(self, packet: SentPacket, now: float) -> None:
+        """Track a packet that goes out now, with a number from `spaces[packet.space].allocate()`."""
+        state = self.spaces[packet.space]
+        if packet.number == state.base + len(state.sent):
+            state.sent.append(packet)
+        else:
+            state.append(packet)
+        if packet.in_flight:
+            path = packet.path
+            if path.in_flight == 0:
+                path.first_sent_time = now
+                path.delivered_time = now
+            delivered = path.delivered
+            packet.delivered = delivered
+            packet.delivered_time = path.delivered_time
+            packet.first_sent_time = path.first_sent_time
+            packet.is_app_limited = delivered < path.app_limited_until
+            size = packet.size
+            path.in_flight += size
+            path.congestion.on_sent(now, size, path.in_flight)
+            if packet.is_mtu_probe:
+                path.mtu.on_probe_sent(size)
+        if packet.ecn:
+            state.ect0_sent += 1
+            packet.path.ecn.on_sent()
+        if packet.ack_eliciting:
+            state.eliciting_in_flight += 1
+            state.last_eliciting_time = now
+            if self._fast_pto:
+                self._timer = now + self._fast_pto
+                self.deadline = self._timer if self._timer < self._forget_time else self._forget_time
+            else:
+                self.set_deadline(now)
+
+    def on_app_limited(self, path: Path) -> None:
+        """Data, not the window or the pacer, ended the burst: what is in flight says nothing of the path's rate."""
+        path.app_limited_until = path.delivered + (path.in_flight or 1)
+
+    def oldest_unacked(self, space: int) -> SentPacket | None:
+        """The oldest ack-eliciting packet that is neither acknowledged nor lost."""
+        for packet in self.spaces[space].sent:
+            if packet is not None and packet.ack_eliciting:
+                return packet
+        return None
+
+    def offer_probes(self, space: int, packets: int, now: float) -> int:
+        """Have the frames of the `packets` oldest unacknowledged packets offered again (`on_probe`); returns how many."""
+        offered = 0
+        for packet in self.spaces[space].sent:
+            if offered >= packets:
+                break
+            if packet is not None and packet.ack_eliciting and not packet.is_mtu_probe:
+                offered += 1
+                for token in packet.tokens:
+                    token[0].on_probe(token, now)
+        return offered
+
+    # Acknowledgments.
+
+    def on_ack(
+        self, space: int, ranges: list[int], delay: float, ecn: tuple[int, int, int] | None, now: float
+    ) -> None:
+        """Process an ACK frame (RFC 9002 §A.7).
+
+        `ranges` is flat and half-open, [start0, stop0, start1, stop1…], newest first; `delay` is the reported ACK delay in
+        seconds, `ecn` the reported counts of ECT(0), ECT(1) and CE. Raises `QuicConnectionError` (PROTOCOL_VIOLATION) when
+        the ACK covers a packet that was never sent (RFC 9000 §13.1).
+        """
+        state = self.spaces[space]
+        self._last_time = now
+        largest = ranges[1] - 1
+        if largest >= state.base + len(state.sent):
+            raise QuicConnectionError(PROTOCOL_VIOLATION, ACK, "ACK of a packet that was never sent")
+        if state.skipped and state.covers_skipped(ranges):
+            raise QuicConnectionError(PROTOCOL_VIOLATION, ACK, "ACK of a packet number that was skipped")
+        is_advance = largest > state.largest_acked
+        if is_advance:
+            state.largest_acked = largest
+        if state.lost_numbers:
+            late = state.take_lost(ranges)
+            if late:
+                self._on_late_acks(late, now)
+        acked = state.take(ranges)
+        if not acked:
+            return
+        newest = acked[-1]
+        path = newest.path
+        tallies: list[_PathTally] = []
+        eliciting, ect0 = self._settle(acked, tallies, now)
+        state.eliciting_in_flight -= eliciting
+        rtt_sample = 0.0
+        if eliciting and newest.number == largest:
+            rtt_sample = now - newest.sent_time
+            path.rtt.update(rtt_sample, self._usable_delay(space, delay), now)
+        ce = self._validate_ecn(state, path, ect0, ecn) if is_advance else 0
+        self._detect_losses(state, now)
+        for tally in tallies:
+            is_main = tally.path is path
+            self._sample(tally, rtt_sample if is_main else 0.0, ce if is_main else 0, newest.sent_time, now)
+        if space == HANDSHAKE:
+            self.peer_address_validated = True  # RFC 9002 §A.8
+        if newest.phase > self.acked_phase:
+            self.acked_phase = newest.phase
+        if self.peer_address_validated:
+            self.pto_count = 0
+        state.window_packets = path.congestion.window // path.datagram_size
+        self.set_deadline(now)
+
+    def _settle(self, acked: list[SentPacket], tallies: list[_PathTally], now: float) -> tuple[int, int]:
+        """End the tokens of newly acknowledged packets and add them up by path.
+
+        Returns how many elicited an ACK and how many were sent with ECT(0).
+        """
+        tally = _PathTally(acked[-1].path)
+        tallies.append(tally)
+        path = tally.path
+        eliciting = 0
+        ect0 = 0
+        total = 0
+        largest_size = 0
+        others: list[SentPacket] = []
+        newest: SentPacket | None = None
+        for packet in acked:
+            if packet.path is not path:
+                others.append(packet)
+                continue
+            if packet.ack_eliciting:
+                eliciting += 1
+            if packet.in_flight:
+                size = packet.size
+                total += size
+                newest = packet
+                if size > largest_size:
+                    largest_size = size
+            if packet.ecn:
+                ect0 += 1
+            for token in packet.tokens:
+                token[0].on_acked(token, now)
+        if newest is not None:
+            tally.acked = total
+            tally.newest = newest
+            path.in_flight -= total
+            path.delivered += total
+            path.delivered_time = now
+            path.first_sent_time = newest.sent_time
+            if largest_size > path.mtu.base:
+                self._on_large_acked(path, acked, largest_size, newest.sent_time)
+        if others:
+            more_eliciting, more_ect0 = self._settle(others, tallies, now)
+            eliciting += more_eliciting
+            ect0 += more_ect0
+        return eliciting, ect0
+
+    def _on_large_acked(self, path: Path, acked: list[SentPacket], size: int, sent_time: float) -> None:
+        path.mtu.on_packet_acked(size, sent_time)
+        if size > path.datagram_size:
+            for packet in acked:
+                if packet.is_mtu_probe and packet.path is path:
+                    path.mtu.on_probe_acked(packet.size)
+            self._follow_mtu(path)
+
+    def _follow_mtu(self, path: Path) -> None:
+        if path.mtu.size != path.datagram_size:
+            path.datagram_size = path.mtu.size
+            path.congestion.on_datagram_size(path.mtu.size)
+
+    def _usable_delay(self, space: int, delay: float) -> float:
+        """How much of the reported ACK delay an RTT sample may be reduced by (RFC 9002 §5.3)."""
+        if space == INITIAL:
+            return 0.0
+        if self.handshake_confirmed and delay > self.max_ack_delay:
+            return self.max_ack_delay
+        return delay
+
+    def _validate_ecn(self, state: SpaceState, path: Path, ect0: int, counts: tuple[int, int, int] | None) -> int:
+        """Returns how many packets are newly reported as CE-marked (RFC 9000 §13.4.2.1)."""
+        if counts is None:
+            return path.ecn.on_ack(ect0, None) if ect0 else 0
+        if counts[0] > state.ect0_sent:
+            path.ecn.fail()
+        growth = (counts[0] - state.ecn_ect0, counts[1] - state.ecn_ect1, counts[2] - state.ecn_ce)
+        state.ecn_ect0, state.ecn_ect1, state.ecn_ce = counts
+        return path.ecn.on_ack(ect0, growth)
+
+    def _sample(self, tally: _PathTally, latest_rtt: float, ce: int, largest_sent_time: float, now: float) -> None:
+        """Tell the path's controller, with a delivery rate as rate-based controllers use it."""
+        newest = tally.newest
+        if newest is None and not ce:
+            return
+        path = tally.path
+        rtt = path.rtt
+        rate = 0.0
+        is_app_limited = False
+        if newest is not None:
+            largest_sent_time = newest.sent_time
+            is_app_limited = newest.is_app_limited
+            # The slower of sending and acknowledging: ACKs that arrive in a clump do not make the path faster.
+            interval = max(newest.sent_time - newest.first_sent_time, now - newest.delivered_time)
+            if interval > 0.0 and interval >= rtt.minimum:
+                rate = (path.delivered - newest.delivered) / interval
+        path.congestion.on_ack(
+            AckSample(
+                now,
+                tally.acked,
+                tally.prior_in_flight,
+                path.in_flight,
+                largest_sent_time,
+                latest_rtt,
+                rtt.smoothed,
+                rtt.minimum,
+                path.delivered,
+                rate,
+                is_app_limited,
+                ce,
+            )
+        )
+
+    def _on_late_acks(self, packets: list[SentPacket], now: float) -> None:
+        """Packets taken for lost did arrive (RFC 9002 §A.1): end their tokens; undo the reduction when all of them did."""
+        for packet in packets:
+            self.spurious_losses += 1
+            for token in packet.tokens:
+                token[0].on_acked(token, now)
+            path = packet.path
+            if packet.is_mtu_probe:
+                path.mtu.on_probe_acked(packet.size)
+                self._follow_mtu(path)
+            episode = packet.episode
+            if episode is not None:
+                episode.remaining -= 1
+                if episode.remaining == 0 and self._episodes.get(path) is episode:
+                    del self._episodes[path]
+                    path.congestion.on_spurious_loss(now)
+
+    # Losses.
+
+    def _detect_losses(self, state: SpaceState, now: float) -> None:
+        """Declare packets lost that later ones have overtaken by count or by time (RFC 9002 §A.10)."""
+        state.loss_time = inf
+        largest = state.largest_acked
+        sent = state.sent
+        if largest < state.base or not sent:
+            return
+        lost: list[SentPacket] = []
+        overtaken = largest - K_PACKET_THRESHOLD
+        path = self.path
+        delay = path.rtt.loss_delay()
+        for position in range(largest - state.base):
+            packet = sent[position]
+            if packet is None:
+                continue
+            if packet.path is not path:
+                path = packet.path
+                delay = path.rtt.loss_delay()
+            due = packet.sent_time + delay
+            if packet.number <= overtaken or due <= now:
+                sent[position] = None
+                lost.append(packet)
+                if packet.ack_eliciting:
+                    state.eliciting_in_flight -= 1
+            elif due < state.loss_time:
+                state.loss_time = due
+        if lost:
+            state.cut_head()
+            self._on_packets_lost(state, lost, now)
+
+    def _on_packets_lost(self, state: SpaceState, lost: list[SentPacket], now: float) -> None:
+        """Everything that follows from losses, path by path (RFC 9002 §B.8)."""
+        self.packets_lost += len(lost)
+        if self._forget_time == inf:
+            self._forget_time = now + self._remember_time()
+        path = lost[0].path
+        mine = [packet for packet in lost if packet.path is path]
+        is_persistent = self._is_persistent_congestion(state, mine)
+        bytes_lost = 0
+        congestive = 0
+        largest_size = 0
+        newest_large = -inf
+        largest_sent_time = 0.0
+        episode = self._episode(path, mine[-1].sent_time, now)
+        for packet in mine:
+            packet.lost_time = now
+            packet.episode = None
+            if packet.in_flight:
+                path.in_flight -= packet.size
+                if packet.is_mtu_probe:
+                    path.mtu.on_probe_lost(packet.size)  # no sign of congestion (RFC 9000 §14.4)
+                else:
+                    packet.episode = episode
+                    congestive += 1
+                    bytes_lost += packet.size
+                    largest_sent_time = packet.sent_time
+                    if packet.size > path.mtu.base:
+                        largest_size = packet.size
+                        newest_large = packet.sent_time
+            if packet.ecn:
+                path.ecn.on_lost()
+            for token in packet.tokens:
+                token[0].on_lost(token, now)
+            forgotten = state.remember_lost(packet)
+            if forgotten is not None:
+                self._forget(forgotten)
+        if congestive:
+            episode.remaining += congestive
+            self._episodes[path] = episode
+            batch = LossBatch(now, bytes_lost, congestive, largest_sent_time, path.in_flight, is_persistent)
+            path.congestion.on_loss(batch)
+            if is_persistent:
+                path.rtt.on_persistent_congestion()
+            if largest_size and path.mtu.on_packet_lost(largest_size, newest_large):
+                self._follow_mtu(path)
+        if len(mine) < len(lost):
+            self._on_packets_lost(state, [packet for packet in lost if packet.path is not path], now)
+
+    def _episode(self, path: Path, largest_sent_time: float, now: float) -> LossEpisode:
+        """The recovery period that losses up to `largest_sent_time` belong to: the current one, or one that begins."""
+        episode = self._episodes.get(path)
+        if episode is None or largest_sent_time > episode.start:
+            episode = LossEpisode(now)
+        return episode
+
+    def _is_persistent_congestion(self, state: SpaceState, lost: list[SentPacket]) -> bool:
+        """Whether every packet sent over a long enough time is lost (RFC 9002 §7.6.2), judged within one space."""
+        if len(lost) < 2:
+            return False
+        rtt = lost[0].path.rtt
+        if not rtt.has_sample:
+            return False
+        duration = rtt.pto(self.max_ack_delay) * K_PERSISTENT_CONGESTION_THRESHOLD
+        if lost[-1].sent_time - lost[0].sent_time <= duration:
+            return False
+        first = -1.0  # when the first packet of an unbroken run of losses was sent
+        previous = -1
+        for packet in lost:
+            if previous >= 0 and not self._all_lost_between(state, previous, packet.number):
+                first = -1.0
+            previous = packet.number
+            if packet.ack_eliciting and packet.sent_time > rtt.first_sample_time:
+                if first < 0:
+                    first = packet.sent_time
+                elif packet.sent_time - first > duration:
+                    return True
+        return False
+
+    def _all_lost_between(self, state: SpaceState, number: int, later: int) -> bool:
+        for between in range(number + 1, later):
+            if between not in state.lost and between not in state.skipped:
+                return False
+        return True
+
+    # The clock.
+
+    def on_timer(self, now: float) -> None:
+        """Time threshold, probe timeout, or lost packets to forget (RFC 9002 §A.9)."""
+        self._last_time = now
+        if now >= self._forget_time:
+            self._forget_stale(now)
+        if now >= self._timer:
+            self._on_loss_timer(now)
+        self.set_deadline(now)
+
+    def _on_loss_timer(self, now: float) -> None:
+        is_loss = False
+        for state in self.spaces:
+            if state.loss_time <= now:
+                self._detect_losses(state, now)
+                is_loss = True
+        if is_loss:
+            return
+        self.probe_timeouts += 1
+        self.pto_count += 1
+        self._last_pto = now
+        space = self._pto_space
+        probes = self.probes
+        if self.spaces[space].eliciting_in_flight == 0:
+            probes[space] = 1  # a client unblocks its server (RFC 9002 §6.2.2.1)
+            return
+        probes[space] = PROBE_PACKETS
+        for state in self.spaces:  # the peer may have the keys of one space only (RFC 9002 §6.2.4)
+            other = state.space
+            if other != space and state.eliciting_in_flight and not probes[other]:
+                if other != APPLICATION or self.handshake_confirmed:
+                    probes[other] = 1
+        if self.path.mtu.on_probe_timeout():
+            self._follow_mtu(self.path)
+
+    def set_deadline(self, now: float) -> None:
+        """Set the timer from the state as it is now (RFC 9002 §A.8)."""
+        self._last_time = now
+        self._fast_pto = 0.0
+        timer = inf
+        for state in self.spaces:
+            if state.loss_time < timer:
+                timer = state.loss_time
+        if timer == inf:
+            timer = self._pto_time(now)
+        self._timer = timer
+        self.deadline = timer if timer < self._forget_time else self._forget_time
+
+    def rearm(self, now: float) -> None:
+        """A datagram lifted the amplification limit (RFC 9002 §A.6): arm the timer, run it if it would have expired."""
+        self.set_deadline(now)
+        if self.deadline <= now:
+            self.on_timer(now)
+
+    def pto(self, space: int) -> float:
+        """The probe timeout of a space with its backoff, in seconds."""
+        exponent = self.pto_count if self.pto_count < MAX_BACKOFF_EXPONENT else MAX_BACKOFF_EXPONENT
+        base = self.path.rtt.pto(self.max_ack_delay if space == APPLICATION else 0.0)
+        backed_off = base * (1 << exponent)
+        return backed_off if backed_off < MAX_PTO else MAX_PTO
+
+    def _pto_time(self, now: float) -> float:
+        """When the PTO expires; `_pto_space` is then the space it is for (RFC 9002 §A.8)."""
+        if self.amplification_blocked:
+            return inf  # nothing could be sent (RFC 9002 §6.2.2.1)
+        timeout = inf
+        for state in self.spaces:
+            if not state.eliciting_in_flight:
+                continue
+            if state.space == APPLICATION and not self.handshake_confirmed:
+                continue  # RFC 9002 §6.2.1: the peer may not be able to read or acknowledge these yet
+            duration = self.pto(state.space)
+            since = state.last_eliciting_time
+            if since < self._last_pto:
+                since = self._last_pto
+            if since + duration < timeout:
+                if state.space == APPLICATION and timeout == inf:
+                    self._fast_pto = duration
+                timeout = since + duration
+                self._pto_space = state.space
+        if timeout == inf and not self.peer_address_validated:
+            self._pto_space = HANDSHAKE if self.has_handshake_keys else INITIAL
+            timeout = now + self.pto(self._pto_space)
+        return timeout
+
+    # Ends.
+
+    def on_handshake_confirmed(self, now: float) -> None:
+        """The handshake is confirmed (RFC 9001 §4.1.2): ACK delays are capped and 1-RTT packets get a PTO."""
+        self.handshake_confirmed = True
+        self.peer_address_validated = True
+        self.set_deadline(now)
+
+    def on_space_discarded(self, space: int) -> None:
+        """The keys of a space are gone: nothing sent there can be acknowledged any more (RFC 9002 §6.4)."""
+        super().on_space_discarded(space)
+        self.discard(space)
+
+    def discard(self, space: int) -> None:
+        """Forget all packets of a space and start the timers anew (RFC 9002 §A.11)."""
+        for packet in self._withdraw(space):
+            self._forget(packet)
+        self.probes[space] = 0
+        self.pto_count = 0
+        self.set_deadline(self._last_time)
+
+    def resend(self, space: int, now: float) -> None:
+        """Have everything sent in a space sent again, without blaming the path.
+
+        For a client that received Retry (RFC 9002 §6.3) and for rejected 0-RTT (RFC 9002 §6.4): these packets were not
+        processed and never will be.
+        """
+        for packet in self._withdraw(space):
+            for token in packet.tokens:
+                token[0].on_lost(token, now)
+            self._forget(packet)
+        self.probes[space] = 0
+        self.pto_count = 0
+        self.set_deadline(now)
+
+    def _withdraw(self, space: int) -> list[SentPacket]:
+        """Take all packets of a space out of the books, those in flight and those remembered."""
+        state = self.spaces[space]
+        packets = state.take_all()
+        for packet in packets:
+            if packet.in_flight:
+                packet.path.in_flight -= packet.size
+        return state.take_stale(inf, 0.0) + packets
+
+    def _forget(self, packet: SentPacket) -> None:
+        for token in packet.tokens:
+            token[0].on_forgotten(token)
+
+    def _remember_time(self) -> float:
+        return REMEMBER_PTOS * self.path.rtt.pto(self.max_ack_delay)
+
+    def _forget_stale(self, now: float) -> None:
+        age = self._remember_time()
+        next_time = inf
+        for state in self.spaces:
+            for packet in state.take_stale(now, age):
+                self._forget(packet)
+            if state.lost_numbers:
+                oldest = state.lost[state.lost_numbers[0]].lost_time + age
+                if oldest < next_time:
+                    next_time = oldest
+        self._forget_time = next_time
+
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` when the books do not balance. For tests and the simulator; linear in what is tracked."""
+        sums: dict[Path, int] = {self.path: 0}
+        for state in self.spaces:
+            eliciting = 0
+            for position, packet in enumerate(state.sent):
+                if packet is None:
+                    continue
+                if packet.number != state.base + position:
+                    raise AssertionError(f"{packet} is tracked as number {state.base + position}")
+                eliciting += packet.ack_eliciting
+                sums[packet.path] = sums.get(packet.path, 0) + (packet.size if packet.in_flight else 0)
+            if eliciting != state.eliciting_in_flight:
+                raise AssertionError(f"space {state.space}: {eliciting} eliciting packets, {state.eliciting_in_flight} counted")
+            if state.sent and state.sent[0] is None:
+                raise AssertionError(f"space {state.space}: a settled packet is still tracked at the head")
+            if len(state.lost_numbers) > MAX_LOST_PACKETS or sorted(state.lost) != state.lost_numbers:
+                raise AssertionError(f"space {state.space}: the memory of lost packets is inconsistent")
+        for path, total in sums.items():
+            if path.in_flight != total:
+                raise AssertionError(f"path {path.remote}: {path.in_flight} bytes in flight, {total} tracked")
