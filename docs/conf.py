@@ -1,0 +1,57 @@
+"""Sphinx: Markdown pages by MyST, warnings as errors (`nox -s docs`)."""
+
+from __future__ import annotations
+
+import re
+
+from sphinx.application import Sphinx
+
+import quicio
+
+project = "quicio"
+author = "quicio contributors"
+copyright = "2026, quicio contributors"  # noqa: A001  # Sphinx's name
+version = release = quicio.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "quicio"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_preserve_defaults = True
+
+
+def to_restructured_text(lines: list[str]) -> list[str]:
+    """Docstrings are plain prose with Markdown's backticks; indented lines behind a blank one are code."""
+    result: list[str] = []
+    in_code = False
+    for line in lines:
+        if line.startswith("    ") and (in_code or not result or not result[-1]):
+            if not in_code:
+                result += ["::", ""]
+            in_code = True
+            result.append(line)
+        elif in_code and not line:
+            result.append(line)
+        else:
+            in_code = False
+            plain = re.split(r"(`+[^`]+`+)", line)
+            plain[::2] = [re.sub(r"([*_|])", r"\\\1", part) for part in plain[::2]]
+            plain[1::2] = [f"``{part.strip('`')}``" for part in plain[1::2]]
+            result.append("".join(plain))
+    return result
+
+
+def process_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Sphinx's hook: change a docstring in place."""
+    lines[:] = to_restructured_text(lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", process_docstring)
