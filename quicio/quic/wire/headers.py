@@ -21,7 +21,7 @@ Whether reserved bits are zero is seen only after protection is removed: `Inboun
 
 from typing import Final
 
-from quicio.buffer import encode_uint_var, read_uint_var
+from quicio.buffer import BufferReadError, encode_uint_var, read_uint_var
 from quicio.quic.wire.constants import AEAD_TAG_SIZE, CONNECTION_ID_MAX_SIZE, VERSION_1, VERSION_2, VERSION_NEGOTIATION
 
 # Types of long header packets, whatever the version.
@@ -87,7 +87,7 @@ def parse_long_header(datagram: bytes, position: int, require_fixed_bit: bool = 
     """
     size = len(datagram)
     if position + 6 > size:
-        raise ValueError("Long header is truncated")
+        raise BufferReadError("Long header is truncated")
     first_byte = datagram[position]
     if not first_byte & LONG_HEADER_BIT:
         raise ValueError("Packet has a short header")
@@ -97,12 +97,12 @@ def parse_long_header(datagram: bytes, position: int, require_fixed_bit: bool = 
     start = position + 6
     end = start + datagram[position + 5]
     if end >= size:
-        raise ValueError("Destination connection ID is truncated")
+        raise BufferReadError("Destination CID is truncated")
     destination_cid = datagram[start:end]
     start = end + 1
     end = start + datagram[end]
     if end > size:
-        raise ValueError("Source connection ID is truncated")
+        raise BufferReadError("Source CID is truncated")
     source_cid = datagram[start:end]
     if not is_known:
         if version == VERSION_NEGOTIATION:
@@ -110,9 +110,9 @@ def parse_long_header(datagram: bytes, position: int, require_fixed_bit: bool = 
         return LongHeader(first_byte, version, UNKNOWN_PACKET, destination_cid, source_cid, size)
 
     if len(destination_cid) > CONNECTION_ID_MAX_SIZE:
-        raise ValueError(f"Destination connection ID is too long ({len(destination_cid)} bytes)")
+        raise ValueError(f"Destination CID is too long ({len(destination_cid)} bytes)")
     if len(source_cid) > CONNECTION_ID_MAX_SIZE:
-        raise ValueError(f"Source connection ID is too long ({len(source_cid)} bytes)")
+        raise ValueError(f"Source CID is too long ({len(source_cid)} bytes)")
     if require_fixed_bit and not first_byte & FIXED_BIT:
         raise ValueError("Packet fixed bit is zero")
     packet_type = (first_byte >> 4) & 3
@@ -131,7 +131,7 @@ def parse_long_header(datagram: bytes, position: int, require_fixed_bit: bool = 
         length, start = read_uint_var(datagram, end)
         end = start + length
         if end > size:
-            raise ValueError("Token is truncated")
+            raise BufferReadError("Token is truncated")
         header.token = datagram[start:end]
     length, end = read_uint_var(datagram, end)
     header.packet_number_offset = end

@@ -71,7 +71,7 @@ _FLAGS: Final[dict[int, str]] = {
 _SERVER_ONLY: Final = frozenset(
     {ORIGINAL_DESTINATION_CONNECTION_ID, STATELESS_RESET_TOKEN, PREFERRED_ADDRESS, RETRY_SOURCE_CONNECTION_ID}
 )
-_ADDRESSES_SIZE: Final = 4 + 2 + 16 + 2  # RFC 9000 figure 22, up to Connection ID Length
+ADDRESSES_SIZE: Final = 4 + 2 + 16 + 2  # RFC 9000 figure 22, up to Connection ID Length
 
 
 class PreferredAddress:
@@ -319,10 +319,10 @@ def decode_integer(value: bytes, name: str) -> int:
 
 def decode_preferred_address(value: bytes) -> PreferredAddress:
     """The value of preferred_address; an all-zero address and port mean that the server has none of that family."""
-    if len(value) <= _ADDRESSES_SIZE:
+    if len(value) <= ADDRESSES_SIZE:
         raise _error("preferred_address is truncated")
-    length = value[_ADDRESSES_SIZE]
-    start = _ADDRESSES_SIZE + 1
+    length = value[ADDRESSES_SIZE]
+    start = ADDRESSES_SIZE + 1
     end = start + length
     if len(value) != end + STATELESS_RESET_TOKEN_SIZE:
         raise _error("preferred_address has a wrong length")
