@@ -536,11 +536,11 @@ class LossDetection(Component):
 
     # Ends.
 
-    def on_handshake_confirmed(self, now: float) -> None:
+    def on_handshake_confirmed(self) -> None:
         """The handshake is confirmed (RFC 9001 §4.1.2): ACK delays are capped and 1-RTT packets get a PTO."""
         self.handshake_confirmed = True
         self.peer_address_validated = True
-        self.set_deadline(now)
+        self.set_deadline(self._last_time)
 
     def on_space_discarded(self, space: int) -> None:
         """The keys of a space are gone: nothing sent there can be acknowledged any more (RFC 9002 §6.4)."""
