@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 __all__ = ["DEFAULT_ENVIRONMENT", "Environment"]
 
@@ -83,11 +85,13 @@ def read_certificate_folder(folder: Path) -> list[bytes]:
 def parse_authorities(store: list[bytes]) -> tuple[x509.Certificate, ...]:
     """Parse certificates in DER. One that cannot be parsed is left out: it could verify nothing, and the others can."""
     authorities: list[x509.Certificate] = []
-    for data in store[:MAX_SYSTEM_CERTIFICATES]:
-        try:
-            authorities.append(x509.load_der_x509_certificate(data))
-        except ValueError:
-            continue
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # old bundles are not ours to correct
+        for data in store[:MAX_SYSTEM_CERTIFICATES]:
+            try:
+                authorities.append(x509.load_der_x509_certificate(data))
+            except ValueError:
+                continue
     return tuple(authorities)
 
 

@@ -1,0 +1,361 @@
+"""The client's side of a TLS 1.3 handshake (RFC 8446 §4, state machine of §A.1).
+
+    start                → ClientHello                                   WAIT_SERVER_HELLO
+    HelloRetryRequest    → ClientHello once more, at most once           WAIT_SERVER_HELLO
+    ServerHello          → handshake secrets                             WAIT_ENCRYPTED_EXTENSIONS
+    EncryptedExtensions  → PeerExtensions                                WAIT_CERTIFICATE_OR_REQUEST
+    CertificateRequest   (remembered)                                    WAIT_CERTIFICATE
+    Certificate          (parsed)                                        WAIT_CERTIFICATE_VERIFY
+    CertificateVerify    → CertificateDecision: suspended                WAIT_FINISHED once answered
+    Finished             → [empty Certificate,] Finished, 1-RTT secrets  CONNECTED
+    NewSessionTicket     → TicketReceived                                CONNECTED
+
+The client is strict about answers: whatever the server chooses must have been offered, an extension that was not asked for
+is `unsupported_extension`, one in the wrong message is `illegal_parameter` (§4.2). It asks for no middlebox compatibility
+(RFC 9001 §8.4): `legacy_session_id` is empty and there is no ChangeCipherSpec.
+
+The server proves possession of its key before anyone is asked whether the certificate is trusted. A server that asks for a
+client certificate gets an empty one, which is an answer (§4.4.2). Tickets are shown and not used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import Enum, auto
+from functools import partial
+from typing import Final
+
+from cryptography import x509
+
+from quicio.environment import Environment
+from quicio.tls import extensions, signatures
+from quicio.tls.alerts import (
+    AlertBadCertificate,
+    AlertDecodeError,
+    AlertIllegalParameter,
+    AlertMissingExtension,
+    AlertNoApplicationProtocol,
+    AlertProtocolVersion,
+    AlertUnexpectedMessage,
+    AlertUnsupportedExtension,
+)
+from quicio.tls.constants import (
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    MAX_TICKETS,
+    RANDOM_SIZE,
+    TLS_1_3,
+    ExtensionType,
+    Group,
+    HandshakeType,
+)
+from quicio.tls.context import HEADER_SIZE, Handler, Handshake
+from quicio.tls.groups import KeyPair
+from quicio.tls.key_schedule import HASHES
+from quicio.tls.messages import (
+    Certificate,
+    CertificateRequest,
+    CertificateVerify,
+    ClientHello,
+    EncryptedExtensions,
+    Extensions,
+    NewSessionTicket,
+    ServerHello,
+)
+from quicio.tls.outputs import CertificateDecision, PeerExtensions, TicketReceived
+from quicio.tls.settings import ClientSettings
+
+
+class State(Enum):
+    """Which message comes next."""
+
+    START = auto()
+    WAIT_SERVER_HELLO = auto()
+    WAIT_ENCRYPTED_EXTENSIONS = auto()
+    WAIT_CERTIFICATE_OR_REQUEST = auto()
+    WAIT_CERTIFICATE = auto()
+    WAIT_CERTIFICATE_VERIFY = auto()
+    WAIT_FINISHED = auto()
+    CONNECTED = auto()
+
+
+# Where an answer to each extension of the ClientHello may stand (RFC 8446 §4.2). Opaque ones: EncryptedExtensions.
+_IN_SERVER_HELLO: Final = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE})
+_IN_RETRY: Final = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.COOKIE})
+_IN_ENCRYPTED: Final = frozenset({ExtensionType.SERVER_NAME, ExtensionType.SUPPORTED_GROUPS, ExtensionType.ALPN})
+
+
+class ClientHandshake(Handshake):
+    """One client handshake. Call `start` once, then `receive` and `decide`; see `Handshake`."""
+
+    def __init__(self, settings: ClientSettings, environment: Environment) -> None:
+        """Raises `ValueError` for settings that no handshake can be made with."""
+        super().__init__(environment, settings.key_log)
+        self.server_name = settings.server_name
+        self._state = State.START
+        self._settings = settings
+        self._groups = settings.usable_groups()
+        self._cipher_suites = settings.usable_cipher_suites()
+        self._alpn_offer = settings.encoded_alpn()
+        self._sent_name = _name_to_send(settings.server_name)
+        self._hello: ClientHello | None = None
+        self._key_pairs: dict[int, KeyPair] = {}
+        self._retry: ServerHello | None = None
+        self._certificate_request: CertificateRequest | None = None
+        self._resumption_secret = b""
+        self._tickets = 0
+
+    def start(self) -> None:
+        """Send the ClientHello. Raises `RuntimeError` when called twice."""
+        if self._state is not State.START:
+            raise RuntimeError("the handshake was already started")
+        for group in self._first_groups():
+            self._key_pairs[group] = self._settings.generate_key_pair(group)
+        self._client_random = self._environment.random_bytes(RANDOM_SIZE)
+        self._send_client_hello(cookie=None)
+        self._state = State.WAIT_SERVER_HELLO
+
+    def _handler(self, message_type: int) -> Handler | None:
+        handler = _HANDLERS[self._state].get(message_type)
+        return None if handler is None else partial(handler, self)
+
+    # The ClientHello.
+
+    def _first_groups(self) -> list[int]:
+        if self._settings.key_share_groups is not None:
+            return [group for group in self._settings.key_share_groups if group in self._groups]
+        first = self._groups[:1]
+        # A server that does not know the hybrid most likely knows this: spare it a HelloRetryRequest.
+        if first == [Group.X25519MLKEM768] and Group.X25519 in self._groups:
+            first.append(Group.X25519)
+        return first
+
+    def _build_client_hello(self, cookie: bytes | None) -> ClientHello:
+        items: Extensions = []
+        if self._sent_name is not None:
+            items.append((ExtensionType.SERVER_NAME, extensions.encode_server_name(self._sent_name)))
+        items.append((ExtensionType.SUPPORTED_GROUPS, extensions.encode_integers(self._groups)))
+        items.append((ExtensionType.SIGNATURE_ALGORITHMS, extensions.encode_integers(signatures.OFFERED_SCHEMES)))
+        if self._alpn_offer:
+            items.append((ExtensionType.ALPN, extensions.encode_alpn(self._alpn_offer)))
+        items.append((ExtensionType.SUPPORTED_VERSIONS, extensions.encode_supported_versions([TLS_1_3])))
+        shares = [(group, pair.client_share()) for group, pair in self._key_pairs.items()]
+        items.append((ExtensionType.KEY_SHARE, extensions.encode_key_shares(shares)))
+        if cookie is not None:
+            items.append((ExtensionType.COOKIE, extensions.encode_cookie(cookie)))
+        items.extend(self.local_extensions)
+        return ClientHello(self._client_random, self._cipher_suites, items)
+
+    def _send_client_hello(self, cookie: bytes | None) -> None:
+        self._hello = self._build_client_hello(cookie)
+        self._send(EPOCH_INITIAL, self._record(self._hello.encode()))
+
+    # ServerHello and HelloRetryRequest.
+
+    def _on_server_hello(self, message: bytes) -> None:
+        hello = ServerHello.parse(message[HEADER_SIZE:])
+        fields = dict(hello.extensions)
+        self._check_choice(hello, fields)
+        if hello.is_hello_retry_request:
+            self._on_hello_retry_request(hello, fields, message)
+            return
+        if self._retry is not None and hello.cipher_suite != self._retry.cipher_suite:
+            raise AlertIllegalParameter("the ServerHello changes the cipher suite of the HelloRetryRequest")
+        if ExtensionType.KEY_SHARE not in fields:
+            raise AlertMissingExtension("the ServerHello has no key_share")
+        group, share = extensions.parse_key_share(fields[ExtensionType.KEY_SHARE])
+        if group not in self._key_pairs:
+            raise AlertIllegalParameter(f"the server answers for key exchange group {group:#06x}, which has no share")
+        secret = self._key_pairs[group].finish(share)
+        self._key_pairs.clear()
+        self.group = group
+        self.cipher_suite = hello.cipher_suite
+        if self._retry is None:
+            self._transcript.use(HASHES[hello.cipher_suite])
+        self._transcript.add(message)
+        self._receive_at(EPOCH_HANDSHAKE)
+        self._start_keys(hello.cipher_suite, secret)
+        self._install_handshake_secrets(is_client=True)
+        self._state = State.WAIT_ENCRYPTED_EXTENSIONS
+
+    def _check_choice(self, hello: ServerHello, fields: dict[int, bytes]) -> None:
+        """Check what a ServerHello and a HelloRetryRequest have in common (RFC 8446 §4.1.3, §4.1.4)."""
+        assert self._hello is not None  # sent in start()
+        if ExtensionType.SUPPORTED_VERSIONS not in fields:
+            raise AlertProtocolVersion("the server does not speak TLS 1.3")
+        version = extensions.parse_selected(fields[ExtensionType.SUPPORTED_VERSIONS], "supported_versions")
+        if version != TLS_1_3:
+            raise AlertIllegalParameter(f"the server chose version {version:#06x}, which was not offered")
+        if hello.is_hello_retry_request and self._retry is not None:
+            raise AlertUnexpectedMessage("a second HelloRetryRequest")
+        self._check_answers(hello.extensions, _IN_RETRY if hello.is_hello_retry_request else _IN_SERVER_HELLO)
+        if hello.legacy_session_id_echo != self._hello.legacy_session_id:
+            raise AlertIllegalParameter("the server does not echo legacy_session_id")
+        if hello.cipher_suite not in self._hello.cipher_suites or hello.cipher_suite not in HASHES:
+            raise AlertIllegalParameter(
+                f"the server chose cipher suite {hello.cipher_suite:#06x}, which was not offered"
+            )
+
+    def _check_answers(self, items: Extensions, allowed: frozenset[ExtensionType]) -> None:
+        """Every answer was asked for, and stands in the right message (RFC 8446 §4.2)."""
+        assert self._hello is not None  # sent in start()
+        offered = {kind for kind, _ in self._hello.extensions}
+        for kind, _ in items:
+            if kind in allowed and (kind in offered or kind == ExtensionType.COOKIE):
+                continue
+            if kind not in offered:
+                raise AlertUnsupportedExtension(f"the server answers extension {kind}, which was not offered")
+            if allowed is not _IN_ENCRYPTED or kind not in {kind for kind, _ in self.local_extensions}:
+                raise AlertIllegalParameter(f"extension {kind} stands in a message where it is not allowed")
+
+    def _on_hello_retry_request(self, hello: ServerHello, fields: dict[int, bytes], message: bytes) -> None:
+        cookie: bytes | None = None
+        if ExtensionType.COOKIE in fields:
+            cookie = extensions.parse_cookie(fields[ExtensionType.COOKIE])
+        if ExtensionType.KEY_SHARE in fields:
+            group = extensions.parse_selected(fields[ExtensionType.KEY_SHARE], "key_share")
+            if group not in self._groups:
+                raise AlertIllegalParameter(
+                    f"the server asks for key exchange group {group:#06x}, which was not offered"
+                )
+            if group in self._key_pairs:
+                raise AlertIllegalParameter("the server asks for a key share that it already has")
+            self._key_pairs = {group: self._settings.generate_key_pair(group)}
+        elif cookie is None:
+            raise AlertIllegalParameter("the HelloRetryRequest asks for no change")
+        self._retry = hello
+        self._transcript.use(HASHES[hello.cipher_suite])
+        self._transcript.restart_with_message_hash()
+        self._transcript.add(message)
+        if self._received:
+            raise AlertUnexpectedMessage("bytes follow a HelloRetryRequest")
+        self._send_client_hello(cookie)
+
+    # The server's protected messages.
+
+    def _on_encrypted_extensions(self, message: bytes) -> None:
+        answers = EncryptedExtensions.parse(message[HEADER_SIZE:]).extensions
+        self._check_answers(answers, _IN_ENCRYPTED)
+        fields = dict(answers)
+        if ExtensionType.SERVER_NAME in fields:
+            extensions.parse_empty(fields[ExtensionType.SERVER_NAME], "server_name")
+        if ExtensionType.SUPPORTED_GROUPS in fields:
+            # Advice for later connections (RFC 8446 §4.2.7); it has to be well-formed and changes nothing here.
+            extensions.parse_integers(fields[ExtensionType.SUPPORTED_GROUPS], "supported_groups")
+        self._read_alpn(fields.get(ExtensionType.ALPN))
+        for kind in self._settings.required_extensions:
+            if kind not in fields:
+                raise AlertMissingExtension(f"the server does not send extension {kind}")
+        self._transcript.add(message)
+        opaque = {kind for kind, _ in self.local_extensions}
+        self.outputs.append(PeerExtensions({kind: data for kind, data in answers if kind in opaque}))
+        self._state = State.WAIT_CERTIFICATE_OR_REQUEST
+
+    def _read_alpn(self, data: bytes | None) -> None:
+        if data is None:
+            if self._alpn_offer:
+                raise AlertNoApplicationProtocol("the server chose no application protocol")
+            return
+        protocols = extensions.parse_alpn(data)
+        if len(protocols) != 1:
+            raise AlertDecodeError("the server chose more than one application protocol")
+        if protocols[0] not in self._alpn_offer:
+            raise AlertNoApplicationProtocol("the server chose an application protocol that was not offered")
+        self.alpn = protocols[0].decode()
+
+    def _on_certificate_request(self, message: bytes) -> None:
+        request = CertificateRequest.parse(message[HEADER_SIZE:])
+        if request.request_context:
+            raise AlertIllegalParameter("the CertificateRequest of a handshake has a context")
+        schemes = dict(request.extensions).get(ExtensionType.SIGNATURE_ALGORITHMS)
+        if schemes is None:
+            raise AlertMissingExtension("the CertificateRequest has no signature_algorithms")
+        extensions.parse_integers(schemes, "signature_algorithms")
+        self._certificate_request = request
+        self._transcript.add(message)
+        self._state = State.WAIT_CERTIFICATE
+
+    def _on_certificate(self, message: bytes) -> None:
+        certificate = Certificate.parse(message[HEADER_SIZE:])
+        if certificate.request_context:
+            raise AlertIllegalParameter("the server's Certificate has a context")
+        if not certificate.entries:
+            raise AlertDecodeError("the server sends no certificate")
+        for data, items in certificate.entries:
+            if items:
+                raise AlertUnsupportedExtension(f"a certificate has extension {items[0][0]}, which was not offered")
+            try:
+                self.peer_certificates.append(x509.load_der_x509_certificate(data))
+            except ValueError as error:
+                raise AlertBadCertificate("a certificate of the server cannot be parsed") from error
+        self._transcript.add(message)
+        self._state = State.WAIT_CERTIFICATE_VERIFY
+
+    def _on_certificate_verify(self, message: bytes) -> None:
+        verify = CertificateVerify.parse(message[HEADER_SIZE:])
+        content = signatures.signed_content(signatures.SERVER_CONTEXT, self._transcript.digest())
+        signatures.verify(self.peer_certificates[0], verify.algorithm, verify.signature, content)
+        self._transcript.add(message)
+        chain = list(self.peer_certificates)
+        self.outputs.append(CertificateDecision(self._suspend(), chain, self.server_name))
+
+    def _on_answer(self, answer: object) -> None:
+        if answer is not True:
+            raise TypeError("the answer to a CertificateDecision is True, or an Alert")
+        self._resume()
+        self._state = State.WAIT_FINISHED
+
+    def _on_finished(self, message: bytes) -> None:
+        self._check_finished(message, self._server_secret)
+        client_secret, server_secret = self._application_secrets()
+        flight = b""
+        if self._certificate_request is not None:
+            flight = self._record(Certificate(self._certificate_request.request_context).encode())
+        flight += self._record(self._make_finished(self._client_secret))
+        self._resumption_secret = self._keys.derive("res master", self._transcript.digest())
+        self._send(EPOCH_HANDSHAKE, flight)
+        self._install(EPOCH_ONE_RTT, False, server_secret)
+        self._install(EPOCH_ONE_RTT, True, client_secret)
+        self._state = State.CONNECTED
+        self._complete()
+
+    # Afterwards.
+
+    def _on_new_session_ticket(self, message: bytes) -> None:
+        ticket = NewSessionTicket.parse(message[HEADER_SIZE:])
+        self._tickets += 1
+        if self._tickets > MAX_TICKETS or self.cipher_suite is None:
+            return
+        key = self._keys.resumption_key(self._resumption_secret, ticket.nonce)
+        self.outputs.append(TicketReceived(ticket, int(self.cipher_suite), key))
+
+
+_HANDLERS: Final = {
+    State.START: {},
+    State.WAIT_SERVER_HELLO: {HandshakeType.SERVER_HELLO: ClientHandshake._on_server_hello},
+    State.WAIT_ENCRYPTED_EXTENSIONS: {HandshakeType.ENCRYPTED_EXTENSIONS: ClientHandshake._on_encrypted_extensions},
+    State.WAIT_CERTIFICATE_OR_REQUEST: {
+        HandshakeType.CERTIFICATE_REQUEST: ClientHandshake._on_certificate_request,
+        HandshakeType.CERTIFICATE: ClientHandshake._on_certificate,
+    },
+    State.WAIT_CERTIFICATE: {HandshakeType.CERTIFICATE: ClientHandshake._on_certificate},
+    State.WAIT_CERTIFICATE_VERIFY: {HandshakeType.CERTIFICATE_VERIFY: ClientHandshake._on_certificate_verify},
+    State.WAIT_FINISHED: {HandshakeType.FINISHED: ClientHandshake._on_finished},
+    State.CONNECTED: {HandshakeType.NEW_SESSION_TICKET: ClientHandshake._on_new_session_ticket},
+}
+
+
+def _name_to_send(server_name: str | None) -> str | None:
+    """The content of server_name: a DNS name; addresses are not sent (RFC 6066 §3)."""
+    if not server_name:
+        return None
+    try:
+        ipaddress.ip_address(server_name)
+    except ValueError:
+        pass
+    else:
+        return None
+    if not server_name.isascii() or len(server_name) > 255:
+        raise ValueError("server_name has to be ASCII and at most 255 bytes: give the A-label form of the name (IDNA)")
+    return server_name.removesuffix(".")
