@@ -12,7 +12,8 @@ and the search waits for `BLACK_HOLE_INTERVAL`.
 Invariants: `size` grows only by an acknowledged probe, never by ICMP, and no report from the network takes it below what
 was validated (RFC 9000 §14.2.1): reports can be forged, so they bound the search and nothing else. `ceiling` never exceeds
 what the peer accepts (max_udp_payload_size). The probe packet itself is built by `Outbound`, which asks `probe_size` once
-the handshake is confirmed; loss detection reports its fate and treats its loss as no sign of congestion.
+the handshake is confirmed and reports `on_probe_sent`; loss detection reports its fate and takes its loss for no sign of
+congestion.
 """
 
 from math import inf

@@ -94,7 +94,7 @@ class LossDetection(Component):
         self._last_pto: float = -inf  # so that a timeout that could send nothing does not fire again at once
         self._fast_pto: float = 0.0  # the PTO to add to a sending time when nothing else matters, else 0.0
         self._last_time: float = 0.0
-        self._episodes: dict[Path, LossEpisode] = {}
+        self._episode: LossEpisode | None = None  # the latest
 
     # Sending.
 
@@ -114,12 +114,10 @@ class LossDetection(Component):
             packet.delivered = delivered
             packet.delivered_time = path.delivered_time
             packet.first_sent_time = path.first_sent_time
-            packet.is_app_limited = delivered < path.app_limited_until
+            packet.is_app_limited = 0 < path.app_limited_until >= delivered
             size = packet.size
             path.in_flight += size
             path.congestion.on_sent(now, size, path.in_flight)
-            if packet.is_mtu_probe:
-                path.mtu.on_probe_sent(size)
         if packet.ecn:
             state.ect0_sent += 1
             packet.path.ecn.on_sent()
@@ -133,8 +131,11 @@ class LossDetection(Component):
                 self.set_deadline(now)
 
     def on_app_limited(self, path: Path) -> None:
-        """Data, not the window or the pacer, ended the burst: what is in flight says nothing of the path's rate."""
-        path.app_limited_until = path.delivered + (path.in_flight or 1)
+        """Data, not the window or the pacer, ended the burst: what is in flight says nothing of the path's rate.
+
+        Packets count as application-limited until more than what is in flight now has been delivered.
+        """
+        path.app_limited_until = max(1, path.delivered + path.in_flight)
 
     def oldest_unacked(self, space: int) -> SentPacket | None:
         """The oldest ack-eliciting packet that is neither acknowledged nor lost."""
@@ -328,8 +329,8 @@ class LossDetection(Component):
             episode = packet.episode
             if episode is not None:
                 episode.remaining -= 1
-                if episode.remaining == 0 and self._episodes.get(path) is episode:
-                    del self._episodes[path]
+                if episode.remaining == 0 and self._episode is episode:
+                    self._episode = None
                     path.congestion.on_spurious_loss(now)
 
     # Losses.
@@ -377,7 +378,7 @@ class LossDetection(Component):
         largest_size = 0
         newest_large = -inf
         largest_sent_time = 0.0
-        episode = self._episode(path, mine[-1].sent_time, now)
+        episode = self._episode_for(path, mine[-1].sent_time, now)
         for packet in mine:
             packet.lost_time = now
             packet.episode = None
@@ -402,7 +403,7 @@ class LossDetection(Component):
                 self._forget(forgotten)
         if congestive:
             episode.remaining += congestive
-            self._episodes[path] = episode
+            self._episode = episode
             batch = LossBatch(now, bytes_lost, congestive, largest_sent_time, path.in_flight, is_persistent)
             path.congestion.on_loss(batch)
             if is_persistent:
@@ -412,11 +413,11 @@ class LossDetection(Component):
         if len(mine) < len(lost):
             self._on_packets_lost(state, [packet for packet in lost if packet.path is not path], now)
 
-    def _episode(self, path: Path, largest_sent_time: float, now: float) -> LossEpisode:
+    def _episode_for(self, path: Path, largest_sent_time: float, now: float) -> LossEpisode:
         """The recovery period that losses up to `largest_sent_time` belong to: the current one, or one that begins."""
-        episode = self._episodes.get(path)
-        if episode is None or largest_sent_time > episode.start:
-            episode = LossEpisode(now)
+        episode = self._episode
+        if episode is None or episode.path is not path or largest_sent_time > episode.start:
+            episode = LossEpisode(path, now)
         return episode
 
     def _is_persistent_congestion(self, state: SpaceState, lost: list[SentPacket]) -> bool:
@@ -465,7 +466,7 @@ class LossDetection(Component):
             if state.loss_time <= now:
                 self._detect_losses(state, now)
                 is_loss = True
-        if is_loss:
+        if is_loss or self.amplification_blocked:
             return
         self.probe_timeouts += 1
         self.pto_count += 1
@@ -543,31 +544,26 @@ class LossDetection(Component):
         self.set_deadline(self._last_time)
 
     def on_space_discarded(self, space: int) -> None:
-        """The keys of a space are gone: nothing sent there can be acknowledged any more (RFC 9002 §6.4)."""
+        """The keys of a space are gone."""
         super().on_space_discarded(space)
         self.discard(space)
 
     def discard(self, space: int) -> None:
-        """Forget all packets of a space and start the timers anew (RFC 9002 §A.11)."""
-        for packet in self._withdraw(space):
-            self._forget(packet)
-        self.probes[space] = 0
-        self.pto_count = 0
-        self.set_deadline(self._last_time)
+        """The keys of a space are gone: nothing sent there can be acknowledged any more (RFC 9002 §6.4, §A.11)."""
+        self.forget_space(space)
 
-    def resend(self, space: int, now: float) -> None:
-        """Have everything sent in a space sent again, without blaming the path.
+    def forget_space(self, space: int) -> None:
+        """Forget all packets of a space, without blaming the path, and start the timers anew.
 
-        For a client that received Retry (RFC 9002 §6.3) and for rejected 0-RTT (RFC 9002 §6.4): these packets were not
-        processed and never will be.
+        Also for a client that received Retry or Version Negotiation (RFC 9002 §6.3): what it sent was not processed and
+        never will be. Packet numbers go on; whoever wrote the frames offers them again on his own.
         """
         for packet in self._withdraw(space):
             for token in packet.tokens:
-                token[0].on_lost(token, now)
-            self._forget(packet)
+                token[0].on_forgotten(token)
         self.probes[space] = 0
         self.pto_count = 0
-        self.set_deadline(now)
+        self.set_deadline(self._last_time)
 
     def _withdraw(self, space: int) -> list[SentPacket]:
         """Take all packets of a space out of the books, those in flight and those remembered."""

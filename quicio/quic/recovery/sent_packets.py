@@ -32,9 +32,10 @@ MAX_LOST_PACKETS: Final = 1000  # remembered for late ACKs, a space
 class LossEpisode:
     """The losses of one path that belong to one recovery period. `remaining` counts those not found spurious."""
 
-    __slots__ = ("remaining", "start")
+    __slots__ = ("path", "remaining", "start")
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, path: Path, start: float) -> None:
+        self.path: Path = path
         self.start: float = start
         self.remaining: int = 0
 
