@@ -1,0 +1,145 @@
+"""Run every example as users do, client and server in processes of their own, on asyncio and on trio; check what they print.
+
+python examples/run_all.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+PATIENCE = 60  # seconds for any single step
+BACKENDS = ("asyncio", "trio")
+
+
+class Failure(Exception):
+    """An example did not do what it should."""
+
+
+class Program:
+    """One example in a process of its own, with what it has printed."""
+
+    def __init__(self, script: str, *arguments: object) -> None:
+        self.name = script
+        self.command = [sys.executable, "-W", "error", str(FOLDER / script), *map(str, arguments)]
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+        self._arrived: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            self._arrived.put(line)
+        self._arrived.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line that matches."""
+        while True:
+            try:
+                line = self._arrived.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise Failure(f"{self.name} printed nothing like {pattern!r} in {PATIENCE} s") from None
+            if line is None:
+                raise Failure(f"{self.name} ended without printing anything like {pattern!r}")
+            if match := re.search(pattern, line):
+                return match
+
+    def finish(self) -> str:
+        """Wait for a successful end; return the last line, which says what was proven."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.name} did not end in {PATIENCE} s") from None
+        self._reader.join()
+        if code != 0:
+            raise Failure(f"{self.name} ended with code {code}")
+        return self.lines[-1]
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextmanager
+def running(script: str, *arguments: object) -> Iterator[Program]:
+    """A program that does not outlive the block; when the block fails, what the program printed is shown."""
+    program = Program(script, *arguments)
+    try:
+        yield program
+    except Failure:
+        program.stop()
+        print(f"--- {' '.join(program.command)}", *program.lines, sep="\n    ", file=sys.stderr)
+        raise
+    finally:
+        program.stop()
+
+
+def digest_in(line: str) -> str:
+    """The digest that a proof names."""
+    match = re.search(r"sha256 ([0-9a-f]{64})", line)
+    if match is None:
+        raise Failure(f"no digest in {line!r}")
+    return match[1]
+
+
+def echo(folder: Path, server_backend: str, client_backend: str) -> None:
+    """The echo pair: both must have seen the same bytes."""
+    certificate = folder / "echo.pem"
+    common = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--connections", 1]
+    with running("echo_server.py", *common) as server:
+        host, port = server.wait_for(r"listening on (\S+) port (\d+)").groups()
+        options = ["--backend", client_backend, "--ca-file", certificate, "--streams", 5, "--size", 300_000]
+        with running("echo_client.py", host, port, *options) as client:
+            proof = client.finish()
+        served = server.finish()
+    report(proof, served)
+    if digest_in(proof) != digest_in(served):
+        raise Failure("client and server saw different bytes")
+
+
+def report(*proofs: str) -> None:
+    """Show what was proven."""
+    for proof in proofs:
+        print(f"    {proof}", flush=True)
+
+
+SCENARIOS = {"echo": echo}
+
+
+def main() -> None:
+    """Run the scenarios on every pair of backends."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=SCENARIOS, help="run one scenario (default: all)")
+    only = parser.parse_args().only
+    for name in [only] if only else SCENARIOS:
+        for server_backend in BACKENDS:
+            for client_backend in BACKENDS:
+                print(f"{name}: server on {server_backend}, client on {client_backend}", flush=True)
+                with tempfile.TemporaryDirectory() as folder:
+                    try:
+                        SCENARIOS[name](Path(folder), server_backend, client_backend)
+                    except Failure as failure:
+                        sys.exit(f"failed: {failure}")
+    print("all examples did what they should")
+
+
+if __name__ == "__main__":
+    main()
