@@ -115,6 +115,10 @@ class AddressBook:
         self._from_system: dict[Hashable, Address] = {}
         self._to_system: dict[Hashable, SocketAddress] = {}
 
+    def sizes(self) -> tuple[int, int]:
+        """How many translations are remembered: from the system, to the system."""
+        return len(self._from_system), len(self._to_system)
+
     def seen(self, sockaddr: Hashable) -> Address:
         """The normal form of a source address. Raises `ValueError` as `address_from_system` does."""
         address = self._from_system.get(sockaddr)

@@ -80,6 +80,10 @@ class Ancillary:
             self._built[key] = items
         return items
 
+    def sizes(self) -> tuple[int, int]:
+        """How much is remembered: lists of outgoing items, local addresses."""
+        return len(self._built), len(self._locals)
+
     def forget(self) -> None:
         """Drop what was built: `features` has changed."""
         self._built.clear()

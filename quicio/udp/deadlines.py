@@ -37,6 +37,10 @@ class Deadlines(Generic[Key]):
     def __contains__(self, key: Key) -> bool:
         return key in self._deadlines
 
+    def heap_size(self) -> int:
+        """Entries in the heap, stale ones included."""
+        return len(self._heap)
+
     def set(self, key: Key, deadline: float) -> None:
         """Give `key` a deadline in place of the one it had. Infinity is none: the key is removed."""
         if deadline == inf:
