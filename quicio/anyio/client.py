@@ -1,0 +1,263 @@
+"""`connect`: from a name to a connection with its handshake complete.
+
+Each address of the name is tried in the resolver's order with a full handshake, on a socket of its own, until one works.
+`ConnectError.attempts` tells what happened on each; the error that is raised is the one that got furthest.
+
+The scope owns the driver's tasks and those of `stream_handler`. It ends by rule R4 (see `connection`), and the body's
+exception leaves it as the same object (see `lifetime`).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket as socket_module
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from quicio.anyio.addresses import open_towards, resolve, resolve_local
+from quicio.anyio.application import Application
+from quicio.anyio.connection import Connection
+from quicio.anyio.driver import Driver
+from quicio.anyio.lifetime import Handler, OnError, Scope, is_cancellation, leave_group, log_error
+from quicio.anyio.link import Link
+from quicio.anyio.stream import ReceiveStream, Stream
+from quicio.errors import Address, ALPNError, CertificateError, ConnectError, HandshakeTimeout, QuicError
+from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.endpoint import Endpoint
+from quicio.udp.socket import UdpSocket
+
+__all__ = ["Connecting", "connect"]
+
+logger = logging.getLogger("quicio")
+
+ApplicationFactory = Callable[[Link], Application]
+StreamHandler = Handler[Stream | ReceiveStream]
+
+FURTHEST: Final = (CertificateError, ALPNError, HandshakeTimeout, ConnectError)  # which error of several tells most
+
+
+def connect(
+    host: str | IPv4Address | IPv6Address,
+    port: int,
+    *,
+    configuration: QuicConfiguration | None = None,
+    alpn: Sequence[str] = (),
+    server_name: str | None = None,
+    local_host: str | None = None,
+    local_port: int = 0,
+    socket: socket_module.socket | None = None,
+    stream_handler: StreamHandler | None = None,
+    on_error: OnError = log_error,
+) -> AbstractAsyncContextManager[Connection]:
+    """Connect to a QUIC server: `async with connect(...) as connection:`.
+
+    `configuration` is copied; `alpn` and `server_name` override its fields, and the name defaults to `host`. `local_host` and
+    `local_port` choose the local address; or `socket`, a UDP socket, is used, and closed in the end. `stream_handler` runs in a
+    task of this scope for each stream that the peer opens, until the body ends; its exceptions go to `on_error`.
+
+    Raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`) when no address works, and
+    `ValueError` when no ALPN protocol is given. Left normally, the connection finishes its streams within
+    `configuration.linger` seconds and closes cleanly; left by an exception it closes at once (RFC 9000 §10.2).
+    """
+    configuration = client_configuration(configuration, alpn, server_name, host)
+    return Connecting(
+        host,
+        port,
+        configuration,
+        local=(local_host, local_port),
+        socket=socket,
+        stream_handler=stream_handler,
+        on_error=on_error,
+    )
+
+
+def client_configuration(
+    configuration: QuicConfiguration | None,
+    alpn: Sequence[str],
+    server_name: str | None,
+    host: str | IPv4Address | IPv6Address,
+) -> QuicConfiguration:
+    """The copy of the configuration that a client's connection is made with. Raises `ValueError`."""
+    base = configuration if configuration is not None else QuicConfiguration()
+    protocols = list(alpn) or list(base.alpn_protocols or ())
+    if isinstance(alpn, str) or not protocols:
+        raise ValueError("give the application protocols: alpn=['...'], or alpn_protocols in the configuration")
+    name = server_name or base.server_name or str(host)
+    result = base.replaced(is_client=True, alpn_protocols=protocols, server_name=name)
+    result.validate()
+    return result
+
+
+class Connecting(Scope[Connection]):
+    """The scope of one client connection. `driver` is given when it shares an endpoint's socket."""
+
+    def __init__(
+        self,
+        host: str | IPv4Address | IPv6Address,
+        port: int,
+        configuration: QuicConfiguration,
+        *,
+        local: tuple[str | None, int] = (None, 0),
+        socket: socket_module.socket | None = None,
+        driver: Driver | None = None,
+        stream_handler: StreamHandler | None = None,
+        on_error: OnError = log_error,
+        application: ApplicationFactory | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._configuration = configuration
+        self._local = local
+        self._socket = socket
+        self._shared_driver = driver
+        self._stream_handler = stream_handler
+        self._on_error = on_error
+        self._application = application
+        self._connection: Connection | None = None
+        self._driver: Driver | None = None
+        self._handlers: list[anyio.CancelScope] = []
+        self._handlers_running = 0
+        self._handlers_done = anyio.Event()
+        self._crash: Exception | None = None
+        self._group: TaskGroup | None = None
+
+    async def _enter(self) -> Connection:
+        if self._group is not None:
+            raise RuntimeError("connect() can be entered once: call it again for another connection")
+        self._group = group = anyio.create_task_group()
+        await group.__aenter__()
+        try:
+            addresses = await resolve(self._host, self._port)
+            connection = await self._dial(addresses, group)
+        except BaseException:
+            self._stop_driver()
+            if self._socket is not None:
+                self._socket.close()  # ownership was taken; closing twice does no harm
+            await leave_group(group)
+            raise
+        self._connection = connection
+        if self._stream_handler is not None:
+            self._handlers_running = 2
+            group.start_soon(self._serve_streams, connection.incoming_streams, self._stream_handler)
+            group.start_soon(self._serve_streams, connection.incoming_receive_streams, self._stream_handler)
+        return connection
+
+    # --- dialling ----------------------------------------------------------------------------------------------------
+
+    async def _dial(self, addresses: list[Address], group: TaskGroup) -> Connection:
+        attempts: list[tuple[Address, Exception]] = []
+        for address in addresses:
+            try:
+                return await self._attempt(address, group)
+            except (ConnectError, OSError) as error:
+                attempts.append((address, error))
+                if self._socket is None:
+                    self._stop_driver()
+        raise summary(self._host, attempts)
+
+    async def _attempt(self, address: Address, group: TaskGroup) -> Connection:
+        driver = await self._driver_towards(address, group)
+        link = driver.adopt(driver.endpoint.connect(self._configuration, address, driver.now()))
+        owns_socket = self._shared_driver is None
+        connection = Connection(link, self._configuration, owns_socket=owns_socket, application=self._application)
+        if owns_socket and self._socket is None:
+            driver.on_refused = link.refuse
+        link.flush()
+        try:
+            await link.wait_established()
+        except anyio.get_cancelled_exc_class():
+            link.close(self._configuration.codes.cancelled)
+            raise
+        driver.on_refused = None
+        return connection
+
+    async def _driver_towards(self, address: Address, group: TaskGroup) -> Driver:
+        if self._shared_driver is not None:
+            return self._shared_driver
+        if self._socket is not None:
+            if self._driver is None:
+                self._driver = self._new_driver(UdpSocket(self._socket), group)
+            return self._driver
+        local_host, local_port = self._local
+        local = (await resolve_local(local_host, local_port))[0]
+        self._driver = self._new_driver(open_towards(address, local, local_port), group)
+        return self._driver
+
+    def _new_driver(self, udp: UdpSocket, group: TaskGroup) -> Driver:
+        driver = Driver(udp, Endpoint(connection_id_length=self._configuration.connection_id_length))
+        driver.start(group)
+        return driver
+
+    def _stop_driver(self) -> None:
+        if self._driver is not None:
+            self._driver.stop()
+            self._driver = None
+
+    # --- the peer's streams ------------------------------------------------------------------------------------------
+
+    async def _serve_streams(self, acceptor: Any, handler: StreamHandler) -> None:
+        try:
+            with anyio.CancelScope() as scope:
+                self._handlers.append(scope)
+                await acceptor.serve(handler, on_error=self._on_error)
+        except (QuicError, anyio.ClosedResourceError) as error:
+            logger.debug("no more streams: %s", error)
+        except Exception as error:
+            self._crash = self._crash or error
+            assert self._group is not None
+            self._group.cancel_scope.cancel()
+        finally:
+            self._handlers_running -= 1
+            if self._handlers_running == 0:
+                self._handlers_done.set()
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def _leave(self, error: BaseException | None) -> None:
+        connection, group = self._connection, self._group
+        assert connection is not None
+        assert group is not None
+        try:
+            if self._crash is not None:
+                connection.close(self._configuration.codes.internal_error)
+            else:
+                if error is None:
+                    await self._end_handlers(connection)
+                await connection.leave(error)
+        finally:
+            self._stop_driver()
+            await leave_group(group)
+        if self._crash is not None and (error is None or is_cancellation(error)):
+            raise self._crash
+
+    async def _end_handlers(self, connection: Connection) -> None:
+        if self._handlers_running:
+            for scope in self._handlers:
+                scope.cancel()
+            try:
+                await self._handlers_done.wait()
+            except anyio.get_cancelled_exc_class():
+                connection.close(self._configuration.codes.cancelled)
+                raise
+
+
+def summary(host: object, attempts: list[tuple[Address, Exception]]) -> ConnectError:
+    """The one error for all attempts: of the kind that got furthest."""
+    for kind in FURTHEST:
+        for _, error in attempts:
+            if type(error) is kind:
+                if len(attempts) == 1:
+                    error.attempts = tuple(attempts)
+                    return error
+                result = kind(f"cannot connect to {host}: {error}", reason=error.reason, attempts=attempts)
+                result.__cause__ = error
+                return result
+    address, cause = attempts[0]
+    result = ConnectError(f"cannot connect to {host} at {address}: {cause}", attempts=attempts)
+    result.__cause__ = cause
+    return result

@@ -1,0 +1,429 @@
+"""The two halves of a stream, as tasks use them: who waits for what, and which error they get.
+
+The core keeps the protocol's states (RFC 9000 §3.1, §3.2), reassembly and flow control. A half adds what one side's user has
+done with it, and the tasks that wait. Faces (`Stream`, `SendStream`, `ReceiveStream`) are thin objects over halves; halves
+never refer to a face, so a dropped face is collected.
+
+Rules:
+- One task sends and one receives; a second raises `BusyResourceError`. Waiting for delivery or for a stop is shared.
+- What has an effect on the stream happens without a yield after the last check, so a cancelled call is as if it was not
+  made. The exception is `send`: when it is cancelled with part of its data queued, the half can only be closed or reset,
+  and closing it resets it, because a FIN would make the truncated data look whole.
+- What ends a half is queued only: who ends it settles the driver once, when all is queued.
+- `receive` grants credit for what it hands out, so a peer can have no more in memory here than the windows allow. Small
+  pieces are merged: each object costs memory that flow control does not see.
+- Bytes and a FIN that came before the connection was lost stay readable (rule R5); a reset drops them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+
+from quicio.errors import StreamReset, StreamStopped
+
+if TYPE_CHECKING:
+    from quicio.anyio.stream_table import StreamTable
+
+__all__ = ["Data", "ReceivingHalf", "SendingHalf"]
+
+Data = bytes | bytearray | memoryview
+
+MERGE_BELOW: Final = 4096  # bytes: received pieces are joined up to this size
+
+
+class SendingHalf:
+    """What this side sends on one stream."""
+
+    __slots__ = (
+        "_delivered",
+        "_guard",
+        "_is_sending",
+        "_link",
+        "_room",
+        "_stopped",
+        "_table",
+        "is_announced",
+        "is_closed",
+        "is_delivered",
+        "is_finished",
+        "is_interrupted",
+        "stop_code",
+        "stream_id",
+    )
+
+    def __init__(self, table: StreamTable, stream_id: int, *, is_announced: bool) -> None:
+        self._table = table
+        self._link = table.link
+        self.stream_id = stream_id
+        self.is_announced = is_announced  # the peer can know of the stream
+        self.is_closed = False  # by the user: closed or reset
+        self.is_finished = False  # a FIN was queued
+        self.is_delivered = False  # all of it, FIN included, was acknowledged
+        self.is_interrupted = False  # a send was cancelled with part of its data queued
+        self.stop_code: int | None = None  # the peer no longer reads
+        self._is_sending = False
+        self._guard = anyio.ResourceGuard("sending on")
+        self._room: anyio.Event | None = None
+        self._delivered: anyio.Event | None = None
+        self._stopped: anyio.Event | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do for the user."""
+        return self.is_closed or self.is_finished or self.stop_code is not None or self._link.reason is not None
+
+    def check(self) -> None:
+        """Raise when nothing can be sent."""
+        link = self._link
+        if self.is_closed or link.is_closed:
+            raise anyio.ClosedResourceError
+        if self.stop_code is not None:
+            raise self._stop_error()
+        link.check()
+        if self.is_finished or self.is_interrupted:
+            raise anyio.ClosedResourceError
+
+    def _stop_error(self) -> StreamStopped:
+        return StreamStopped(
+            f"the peer stopped reading stream {self.stream_id} with error code {self.stop_code}", code=self.stop_code
+        )
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    async def send(self, item: Data) -> None:
+        """Send all of `item`, waiting for room."""
+        with self._guard:
+            await checkpoint_if_cancelled()
+            self.check()
+            data = item if type(item) is bytes else bytes(item)
+            size = len(data)
+            position = 0
+            self._is_sending = True
+            try:
+                while position < size:
+                    room = self._link.quic.send_room(self.stream_id)
+                    if room <= 0:
+                        await self._wait_for_room()
+                        continue
+                    stop = position + room
+                    piece = data if position == 0 and stop >= size else data[position:stop]
+                    self._queue(piece)
+                    position += len(piece)
+                await cancel_shielded_checkpoint()
+            except anyio.get_cancelled_exc_class():
+                self.is_interrupted = position > 0
+                raise
+            finally:
+                self._is_sending = False
+                self._link.driver.settle()
+
+    async def send_some(self, item: Data) -> int:
+        """Send at least one byte of `item` and return how many were taken. Cancelled: none were."""
+        with self._guard:
+            await checkpoint()
+            self.check()
+            if len(item) == 0:
+                return 0
+            while self._link.quic.send_room(self.stream_id) <= 0:
+                await self._wait_for_room()
+            return self._send_what_fits(item)
+
+    def send_nowait(self, item: Data) -> int:
+        """Send what there is room for and return its size; `WouldBlock` when there is none."""
+        with self._guard:
+            self.check()
+            if len(item) == 0:
+                return 0
+            if self._link.quic.send_room(self.stream_id) <= 0:
+                raise anyio.WouldBlock
+            return self._send_what_fits(item)
+
+    def _send_what_fits(self, item: Data) -> int:
+        room = self._link.quic.send_room(self.stream_id)
+        piece = item if type(item) is bytes and len(item) <= room else bytes(memoryview(item).cast("B")[:room])
+        self._queue(piece)
+        self._link.driver.settle()
+        return len(piece)
+
+    def _queue(self, piece: bytes, is_end: bool = False) -> None:
+        self.is_announced = True
+        self._link.quic.send_stream_data(self.stream_id, piece, is_end)
+        self._link.touch()
+
+    async def _wait_for_room(self) -> None:
+        self._link.driver.settle()
+        self._room = anyio.Event()
+        if self._link.quic.send_room(self.stream_id) <= 0:
+            try:
+                await self._room.wait()
+            finally:
+                self._room = None
+        self.check()
+
+    async def send_eof(self) -> None:
+        """Send the FIN; again: nothing."""
+        with self._guard:
+            await checkpoint()
+            if not self.is_finished or self.is_closed:
+                self.check()
+                self.finish()
+                self._link.driver.settle()
+
+    def announce(self) -> None:
+        """Let the peer see a stream on which nothing was sent yet."""
+        if not self.is_announced:
+            self.check()
+            self._queue(b"")
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Queue the FIN."""
+        self.is_finished = True
+        self._table.undelivered.add(self.stream_id)
+        self._queue(b"", True)
+
+    def close(self) -> None:
+        """The graceful end: FIN, or a reset when what was sent is not whole."""
+        if self.is_closed:
+            return
+        is_whole = not self.is_interrupted and not self._is_sending
+        if not self.is_done:
+            if not is_whole:
+                self.reset(self._table.codes.cancelled)
+                return
+            self.finish()
+        self._end()
+
+    def reset(self, code: int) -> None:
+        """Abandon what was not delivered (RFC 9000 §19.4)."""
+        if self.is_closed and (not self.is_finished or not self._table.is_held(self.stream_id)):
+            return
+        if not self.is_delivered and self.stop_code is None and self._link.reason is None:
+            self._table.undelivered.discard(self.stream_id)
+            self._link.quic.reset_stream(self.stream_id, code)
+            self._link.touch()
+        self.is_finished = False
+        self._end()
+
+    def _end(self) -> None:
+        self.is_closed = True
+        self.wake()
+        self._table.release(self.stream_id)
+
+    # --- what the peer does ------------------------------------------------------------------------------------------
+
+    def on_writable(self) -> None:
+        """There is room again."""
+        if self._room is not None:
+            self._room.set()
+
+    def on_stopped(self, code: int) -> None:
+        """STOP_SENDING arrived; the core answers with a reset (RFC 9000 §3.5)."""
+        if not self.is_delivered:
+            self.stop_code = code
+            self.wake()
+
+    def on_delivered(self) -> None:
+        """All of it was acknowledged, or its reset was."""
+        self.is_delivered = self.is_finished and self.stop_code is None
+        self.wake()
+
+    def wake(self) -> None:
+        """Something ended: all that wait look again."""
+        for event in (self._room, self._delivered, self._stopped):
+            if event is not None:
+                event.set()
+
+    async def wait_delivered(self) -> None:
+        """Wait until all data and the FIN are acknowledged."""
+        await checkpoint()
+        while not self.is_delivered:
+            if self.stop_code is not None:
+                raise self._stop_error()
+            if self.is_closed and not self.is_finished:
+                raise anyio.ClosedResourceError
+            self._link.check()
+            if self._delivered is None or self._delivered.is_set():
+                self._delivered = anyio.Event()
+            await self._delivered.wait()
+
+    async def wait_stopped(self) -> int | None:
+        """Wait until the peer stops reading and return its code; None when all was delivered before."""
+        await checkpoint()
+        while self.stop_code is None:
+            if self.is_delivered:
+                return None
+            if self.is_closed and not self.is_finished:
+                raise anyio.ClosedResourceError
+            self._link.check()
+            if self._stopped is None or self._stopped.is_set():
+                self._stopped = anyio.Event()
+            await self._stopped.wait()
+        return self.stop_code
+
+
+class ReceivingHalf:
+    """What this side receives on one stream."""
+
+    __slots__ = (
+        "_chunks",
+        "_guard",
+        "_link",
+        "_offset",
+        "_ready",
+        "_sending",
+        "_table",
+        "is_closed",
+        "is_finished",
+        "reset_code",
+        "stream_id",
+    )
+
+    def __init__(self, table: StreamTable, stream_id: int, sending: SendingHalf | None) -> None:
+        self._table = table
+        self._link = table.link
+        self._sending = sending
+        self.stream_id = stream_id
+        self.is_closed = False  # by the user: closed or stopped
+        self.is_finished = False  # the FIN is here, behind the chunks
+        self.reset_code: int | None = None
+        self._chunks: deque[bytes] = deque()
+        self._offset = 0  # of the first chunk: what was handed out of it
+        self._guard = anyio.ResourceGuard("receiving from")
+        self._ready: anyio.Event | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do for the user: what is unread counts."""
+        return (
+            self.is_closed
+            or self.reset_code is not None
+            or (self.is_finished and not self._chunks)
+            or self._link.reason is not None
+        )
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """The next bytes, at least one and at most `max_bytes`."""
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        with self._guard:
+            await checkpoint()
+            while True:
+                data = self._take(max_bytes)
+                if data is not None:
+                    return data
+                if self._sending is not None and not self._sending.is_announced and not self._sending.is_done:
+                    self._sending.announce()
+                    self._link.driver.settle()
+                self._ready = anyio.Event()
+                try:
+                    await self._ready.wait()
+                finally:
+                    self._ready = None
+
+    def receive_nowait(self, max_bytes: int = 65536) -> bytes:
+        """As `receive`, but `WouldBlock` when nothing is there."""
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        with self._guard:
+            data = self._take(max_bytes)
+        if data is None:
+            raise anyio.WouldBlock
+        return data
+
+    def _take(self, max_bytes: int) -> bytes | None:
+        link = self._link
+        if self.is_closed or link.is_closed:
+            raise anyio.ClosedResourceError
+        if self.reset_code is not None:
+            raise StreamReset(
+                f"the peer reset stream {self.stream_id} with error code {self.reset_code}", code=self.reset_code
+            )
+        if self._chunks:
+            data = self._pop(max_bytes)
+            if link.reason is None:
+                self._table.grant(self.stream_id, len(data))
+            return data
+        if self.is_finished:
+            raise anyio.EndOfStream
+        link.check()
+        return None
+
+    def _pop(self, max_bytes: int) -> bytes:
+        chunks = self._chunks
+        head = chunks[0]
+        offset = self._offset
+        size = len(head) - offset
+        if size > max_bytes:
+            self._offset = offset + max_bytes
+            return head[offset : offset + max_bytes]
+        if offset:
+            head = head[offset:]
+            self._offset = 0
+        chunks.popleft()
+        if not chunks or size + len(chunks[0]) > max_bytes:
+            return head
+        pieces = [head]
+        while chunks and size + len(chunks[0]) <= max_bytes:
+            piece = chunks.popleft()
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces)
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The graceful end: the peer is told to stop when something is unread or may still come."""
+        self.stop(self._table.codes.no_error)
+
+    def stop(self, code: int) -> None:
+        """Read no more: unread data is dropped, and the peer is asked to stop (RFC 9000 §19.5)."""
+        if self.is_closed:
+            return
+        if self.reset_code is None and self._link.reason is None:
+            if not self.is_finished:
+                self._link.quic.stop_stream(self.stream_id, code)
+                self._link.touch()
+            elif self._chunks:
+                self._table.grant(self.stream_id, sum(map(len, self._chunks)) - self._offset)
+        self._drop()
+        self.is_closed = True
+        self.wake()
+        self._table.release(self.stream_id)
+
+    def _drop(self) -> None:
+        self._chunks.clear()
+        self._offset = 0
+
+    # --- what the peer does ------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes, is_end: bool) -> None:
+        """In-order data arrived, or the FIN."""
+        if self.is_closed:
+            return
+        chunks = self._chunks
+        if data:
+            if len(chunks) > 1 and len(chunks[-1]) + len(data) <= MERGE_BELOW:
+                chunks[-1] += data
+            else:
+                chunks.append(data)
+        if is_end:
+            self.is_finished = True
+        self.wake()
+
+    def on_reset(self, code: int) -> None:
+        """RESET_STREAM arrived: what was not read is gone (RFC 9000 §3.2)."""
+        if not self.is_closed:
+            self.reset_code = code
+            self._drop()
+            self.wake()
+
+    def wake(self) -> None:
+        """Something came or ended: the reader looks again."""
+        if self._ready is not None:
+            self._ready.set()

@@ -1,0 +1,250 @@
+"""The application that gives users streams: it turns the core's events into halves, queues and wake-ups.
+
+Rules:
+- A stream lives in the table until its user is done with both halves, by closing them or by dropping the face. Only then
+  is it released in the core, which returns a place under the stream limit to the peer: what handlers still hold counts
+  (RFC 9000 §4.6; a peer cannot make this side hold more streams than it allowed).
+- A stream that the peer opened is queued for its acceptor, halves first, face when it is accepted. The stream limits bound
+  those queues. A closed acceptor refuses: the stream is stopped and reset.
+- `undelivered` holds the streams that were finished here and not yet acknowledged in full: the graceful end waits for it
+  to become empty.
+- Received DATAGRAMs that nobody takes are dropped, oldest first, and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+
+from quicio.anyio.application import Application
+from quicio.anyio.halves import ReceivingHalf, SendingHalf
+from quicio.anyio.link import Link
+from quicio.anyio.mailbox import Mailbox
+from quicio.errors import CloseReason, ErrorCodes
+from quicio.quic.events import (
+    DatagramFrameReceived,
+    DatagramWritable,
+    QuicEvent,
+    StopSendingReceived,
+    StreamDataReceived,
+    StreamDelivered,
+    StreamReset,
+    StreamWritable,
+)
+
+__all__ = ["StreamState", "StreamTable"]
+
+SERVER_INITIATED: Final = 1  # bits of a stream ID (RFC 9000 §2.1)
+UNIDIRECTIONAL: Final = 2
+
+
+class StreamState:
+    """Both halves of a stream; one of them is None on a unidirectional one."""
+
+    __slots__ = ("receiving", "sending", "stream_id")
+
+    def __init__(self, stream_id: int, sending: SendingHalf | None, receiving: ReceivingHalf | None) -> None:
+        self.stream_id = stream_id
+        self.sending = sending
+        self.receiving = receiving
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the user has closed all of it."""
+        return (self.sending is None or self.sending.is_closed) and (self.receiving is None or self.receiving.is_closed)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether dropping it loses nothing."""
+        return (self.sending is None or self.sending.is_done) and (self.receiving is None or self.receiving.is_done)
+
+    def abandon(self, code: int) -> None:
+        """Reset what is open and stop what is unread."""
+        if self.receiving is not None:
+            self.receiving.stop(code)
+        if self.sending is not None:
+            if self.sending.is_done:
+                self.sending.close()
+            else:
+                self.sending.reset(code)
+
+
+class StreamTable(Application):
+    """Streams and datagrams of one connection, for users' tasks."""
+
+    def __init__(self, link: Link, codes: ErrorCodes, *, is_client: bool, datagram_queue: int) -> None:
+        self.link = link
+        self.codes = codes
+        self.incoming_streams: Mailbox[StreamState] = Mailbox("accepting streams from")
+        self.incoming_receive_streams: Mailbox[StreamState] = Mailbox("accepting receive streams from")
+        self.undelivered: set[int] = set()
+        self.datagrams: Mailbox[bytes] = Mailbox("receiving datagrams from")
+        self.datagrams_dropped = 0
+        self._datagram_queue = datagram_queue
+        self._datagram_room: anyio.Event | None = None
+        self._states: dict[int, StreamState] = {}
+        self._local_bit = 0 if is_client else SERVER_INITIATED
+        self._all_delivered = anyio.Event()
+        self._handlers: dict[type[QuicEvent], Callable[[Any], None]] = {
+            StreamDataReceived: self._on_data,
+            StreamWritable: self._on_writable,
+            StreamDelivered: self._on_delivered,
+            StreamReset: self._on_reset,
+            StopSendingReceived: self._on_stop_sending,
+            DatagramFrameReceived: self._on_datagram,
+            DatagramWritable: self._on_datagram_writable,
+        }
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def add(self, stream_id: int, *, is_announced: bool) -> StreamState:
+        """A stream was opened, by this side or by the peer."""
+        is_local = stream_id & SERVER_INITIATED == self._local_bit
+        is_bidirectional = not stream_id & UNIDIRECTIONAL
+        sending = SendingHalf(self, stream_id, is_announced=is_announced) if is_local or is_bidirectional else None
+        receiving = ReceivingHalf(self, stream_id, sending) if not is_local or is_bidirectional else None
+        state = StreamState(stream_id, sending, receiving)
+        self._states[stream_id] = state
+        return state
+
+    def release(self, stream_id: int) -> None:
+        """A half was closed by its user: once both are, the core may forget the stream."""
+        state = self._states.get(stream_id)
+        if state is not None and state.is_closed:
+            del self._states[stream_id]
+            if self.link.reason is None:
+                self.link.quic.release_stream(stream_id)
+                self.link.touch()
+
+    def is_held(self, stream_id: int) -> bool:
+        """Whether the user still holds some of the stream."""
+        return stream_id in self._states
+
+    def grant(self, stream_id: int, size: int) -> None:
+        """The user took `size` bytes: the peer may send as many more (RFC 9000 §4.2)."""
+        self.link.quic.consume(stream_id, size)
+        self.link.flush()
+
+    def _peer_stream(self, stream_id: int) -> StreamState | None:
+        """The state of a stream that an event is about; None when its user is done with it."""
+        state = self._states.get(stream_id)
+        if state is not None or stream_id & SERVER_INITIATED == self._local_bit:
+            return state
+        mailbox = self.incoming_receive_streams if stream_id & UNIDIRECTIONAL else self.incoming_streams
+        state = self.add(stream_id, is_announced=True)
+        if mailbox.is_ended:
+            state.abandon(self.codes.cancelled)
+            return None
+        mailbox.put(state)
+        return state
+
+    def refuse(self, mailbox: Mailbox[StreamState]) -> None:
+        """The acceptor was closed: its streams are not wanted, now or later."""
+        mailbox.end(anyio.ClosedResourceError)
+        while mailbox.items:
+            mailbox.items.popleft().abandon(self.codes.cancelled)
+        self.link.driver.settle()
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def handle_event(self, event: QuicEvent) -> None:
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def _on_data(self, event: StreamDataReceived) -> None:
+        state = self._peer_stream(event.stream_id)
+        if state is not None and state.receiving is not None:
+            state.receiving.on_data(event.data, event.end_stream)
+
+    def _on_writable(self, event: StreamWritable) -> None:
+        state = self._states.get(event.stream_id)
+        if state is not None and state.sending is not None:
+            state.sending.on_writable()
+
+    def _on_delivered(self, event: StreamDelivered) -> None:
+        state = self._states.get(event.stream_id)
+        if state is not None and state.sending is not None:
+            state.sending.on_delivered()
+        self._discard_undelivered(event.stream_id)
+
+    def _on_reset(self, event: StreamReset) -> None:
+        state = self._peer_stream(event.stream_id)
+        if state is not None and state.receiving is not None:
+            state.receiving.on_reset(event.error_code)
+
+    def _on_stop_sending(self, event: StopSendingReceived) -> None:
+        state = self._peer_stream(event.stream_id)
+        if state is not None and state.sending is not None:
+            state.sending.on_stopped(event.error_code)
+        self._discard_undelivered(event.stream_id)
+
+    def _discard_undelivered(self, stream_id: int) -> None:
+        self.undelivered.discard(stream_id)
+        if not self.undelivered:
+            self._all_delivered.set()
+
+    def connection_lost(self) -> None:
+        for state in list(self._states.values()):
+            if state.sending is not None:
+                state.sending.wake()
+            if state.receiving is not None:
+                state.receiving.wake()
+        self._all_delivered.set()
+        self._on_datagram_writable(None)
+        for mailbox in (self.incoming_streams, self.incoming_receive_streams):
+            if not mailbox.is_ended:
+                mailbox.end(self._end_of_streams)
+        self.datagrams.end(self.link.error)
+        if self.link.is_closed:
+            for queue in (self.incoming_streams.items, self.incoming_receive_streams.items, self.datagrams.items):
+                queue.clear()
+
+    def _end_of_streams(self) -> Exception:
+        reason = self.link.reason
+        if self.link.is_closed or (reason is not None and self._is_clean(reason)):
+            return anyio.EndOfStream()
+        return self.link.error()
+
+    def _is_clean(self, reason: CloseReason) -> bool:
+        return reason.by_peer and reason.code == (self.codes.no_error if reason.is_application else 0)
+
+    # --- the graceful end --------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        for state in list(self._states.values()):
+            if state.sending is not None and not state.sending.is_done:
+                state.sending.close()
+        self.link.driver.settle()
+        while self.undelivered and self.link.reason is None:
+            self._all_delivered = anyio.Event()
+            await self._all_delivered.wait()
+
+    def undelivered_count(self) -> int:
+        return len(self.undelivered)
+
+    # --- datagrams ---------------------------------------------------------------------------------------------------
+
+    def _on_datagram(self, event: DatagramFrameReceived) -> None:
+        items: deque[bytes] = self.datagrams.items
+        if self.datagrams.is_ended:
+            return
+        if len(items) >= self._datagram_queue:
+            items.popleft()
+            self.datagrams_dropped += 1
+        self.datagrams.put(event.data)
+
+    def _on_datagram_writable(self, _: DatagramWritable | None) -> None:
+        if self._datagram_room is not None:
+            self._datagram_room.set()
+
+    async def wait_for_datagram_room(self) -> None:
+        """Wait until the core's queue of outgoing DATAGRAMs may have room, or the connection has ended."""
+        if self._datagram_room is None or self._datagram_room.is_set():
+            self._datagram_room = anyio.Event()
+        self.link.driver.drain_after_sending(self.link)
+        self.link.driver.settle()
+        await self._datagram_room.wait()
