@@ -17,6 +17,8 @@ from typing import Final
 UINT_VAR_MAX: Final = 0x3FFFFFFFFFFFFFFF
 UINT_VAR_MAX_SIZE: Final = 8
 
+_ONE_BYTE: Final = [bytes((value,)) for value in range(0x40)]
+
 
 class BufferReadError(ValueError):
     """A read reached past the end of the data."""
@@ -28,46 +30,53 @@ class BufferWriteError(ValueError):
 
 def encode_uint_var(value: int) -> bytes:
     """The shortest variable-length encoding of `value` (RFC 9000 §16); ValueError when it exceeds 62 bits."""
-    if 0 <= value < 0x40:
-        return value.to_bytes(1, "big")
-    if 0 <= value < 0x4000:
+    if value < 0x40:
+        if value < 0:
+            raise ValueError(_out_of_range(value))
+        return _ONE_BYTE[value]
+    if value < 0x4000:
         return (value | 0x4000).to_bytes(2, "big")
-    if 0 <= value < 0x40000000:
+    if value < 0x40000000:
         return (value | 0x80000000).to_bytes(4, "big")
-    if 0 <= value <= UINT_VAR_MAX:
+    if value <= UINT_VAR_MAX:
         return (value | 0xC000000000000000).to_bytes(8, "big")
     raise ValueError(_out_of_range(value))
 
 
 def size_uint_var(value: int) -> int:
     """How many bytes `encode_uint_var(value)` takes; ValueError when `value` exceeds 62 bits."""
-    if 0 <= value < 0x40:
+    if value < 0x40:
+        if value < 0:
+            raise ValueError(_out_of_range(value))
         return 1
-    if 0 <= value < 0x4000:
+    if value < 0x4000:
         return 2
-    if 0 <= value < 0x40000000:
+    if value < 0x40000000:
         return 4
-    if 0 <= value <= UINT_VAR_MAX:
+    if value <= UINT_VAR_MAX:
         return 8
     raise ValueError(_out_of_range(value))
 
 
 def read_uint_var(data: bytes, position: int) -> tuple[int, int]:
     """The variable-length integer at `position` and the position behind it; BufferReadError past the end of `data`."""
-    size = len(data)
-    if position >= size:
-        raise BufferReadError("Read out of bounds")
-    first = data[position]
-    if first < 0x40:
-        return first, position + 1
-    end = position + (1 << (first >> 6))
-    if end > size:
-        raise BufferReadError("Read out of bounds")
-    if first < 0x80:
-        return (first & 0x3F) << 8 | data[position + 1], end
+    try:
+        first = data[position]
+        if first < 0x40:
+            return first, position + 1
+        if first < 0x80:
+            return (first & 0x3F) << 8 | data[position + 1], position + 2
+    except IndexError:
+        raise BufferReadError("Read out of bounds") from None
     if first < 0xC0:
-        return int.from_bytes(data[position:end], "big") & 0x3FFFFFFF, end
-    return int.from_bytes(data[position:end], "big") & UINT_VAR_MAX, end
+        end = position + 4
+        value = int.from_bytes(data[position:end], "big") & 0x3FFFFFFF
+    else:
+        end = position + 8
+        value = int.from_bytes(data[position:end], "big") & UINT_VAR_MAX
+    if end > len(data):
+        raise BufferReadError("Read out of bounds")
+    return value, end
 
 
 def _out_of_range(value: int) -> str:

@@ -99,7 +99,9 @@ ACK_ELICITING: Final = _table(
 # 1 for a probing frame (RFC 9000 §9.1).
 PROBING: Final = _table([(PADDING, 1), (NEW_CONNECTION_ID, 1), (PATH_CHALLENGE, 1), (PATH_RESPONSE, 1)])
 
-_pack_short_stream = Struct(">BBIH").pack
+# STREAM headers of bulk data: one byte of stream ID, four of offset, with and without two of length.
+_pack_bulk_stream = Struct(">BBI").pack
+_pack_bulk_stream_with_length = Struct(">BBIH").pack
 
 
 # --- encoding -----------------------------------------------------------------------------------------------------
@@ -118,6 +120,16 @@ def encode_ack(ranges: RangeSet, delay_encoded: int, ecn_counts: tuple[int, int,
     starts = ranges.starts
     start = starts[count - 1]
     largest = stops[count - 1] - 1
+    if count == 1 and ecn_counts is None:
+        # Nearly every ACK of a connection without loss: no counts, no further ranges.
+        frame = (
+            b"\x02"
+            + encode_uint_var(largest)
+            + encode_uint_var(delay_encoded)
+            + b"\x00"
+            + encode_uint_var(largest - start)
+        )
+        return frame if len(frame) <= room else b""
     if ecn_counts is None:
         frame_type = b"\x02"
         tail = b""
@@ -134,9 +146,13 @@ def encode_ack(ranges: RangeSet, delay_encoded: int, ecn_counts: tuple[int, int,
     oldest = max(count - MAX_ACK_RANGES, 0)
     while index >= oldest:
         stop = stops[index]
-        piece = encode_uint_var(start - stop - 1)
+        gap = start - stop - 1
         start = starts[index]
-        piece += encode_uint_var(stop - start - 1)
+        length = stop - start - 1
+        if gap < 0x40 and length < 0x40:
+            piece = bytes((gap, length))
+        else:
+            piece = encode_uint_var(gap) + encode_uint_var(length)
         room -= len(piece)
         if room < 0:
             break
@@ -170,9 +186,12 @@ def encode_new_token(token: bytes) -> bytes:
 def encode_stream_header(stream_id: int, offset: int, length: int, fin: bool, with_length: bool) -> bytes:
     """STREAM up to its data (RFC 9000 §19.8); without a length the data must end the packet."""
     frame_type = 0x08 | with_length << 1 | fin
-    if with_length and stream_id < 0x40 and 0x4000 <= offset < 0x40000000 and 0x40 <= length < 0x4000:
-        # Bulk data: nearly every STREAM frame of a large transfer has this shape.
-        return _pack_short_stream(frame_type | 0x04, stream_id, offset | 0x80000000, length | 0x4000)
+    if 0x4000 <= offset < 0x40000000 and 0 <= stream_id < 0x40:
+        # Nearly every STREAM frame of a large transfer has one of these two shapes.
+        if not with_length:
+            return _pack_bulk_stream(frame_type | 0x04, stream_id, offset | 0x80000000)
+        if 0x40 <= length < 0x4000:
+            return _pack_bulk_stream_with_length(frame_type | 0x04, stream_id, offset | 0x80000000, length | 0x4000)
     if offset:
         header = bytes((frame_type | 0x04,)) + encode_uint_var(stream_id) + encode_uint_var(offset)
     else:
@@ -275,15 +294,19 @@ def decode_ack(data: bytes, position: int, frame_type: int) -> tuple[list[int], 
     `ranges` is flat, [start, stop, start, stop, …], newest first and half-open. Each range takes two bytes or more of
     the packet, so the packet's size bounds the list (RFC 9000 §19.3).
     """
-    largest, position = _read(data, position, frame_type)
-    delay, position = _read(data, position, frame_type)
-    count, position = _read(data, position, frame_type)
-    length, position = _read(data, position, frame_type)
-    if 2 * count > len(data) - position:
-        raise _truncated(frame_type)
-    smallest = largest - length
-    ranges = [smallest, largest + 1]
     try:
+        largest, position = read_uint_var(data, position)
+        delay, position = read_uint_var(data, position)
+        count = data[position]
+        if count < 0x40:
+            position += 1
+        else:
+            count, position = read_uint_var(data, position)
+        length, position = read_uint_var(data, position)
+        if 2 * count > len(data) - position:
+            raise _truncated(frame_type)
+        smallest = largest - length
+        ranges = [smallest, largest + 1]
         while count:
             gap = data[position]
             if gap < 0x40:
@@ -300,17 +323,18 @@ def decode_ack(data: bytes, position: int, frame_type: int) -> tuple[list[int], 
             ranges.append(smallest)
             ranges.append(largest + 1)
             count -= 1
+        ecn: tuple[int, int, int] | None = None
+        if frame_type == ACK_ECN:
+            ect_0, position = read_uint_var(data, position)
+            ect_1, position = read_uint_var(data, position)
+            ce, position = read_uint_var(data, position)
+            ecn = (ect_0, ect_1, ce)
     except (IndexError, BufferReadError):
         raise _truncated(frame_type) from None
     # Numbers only fall, so the last one is negative if any is.
     if smallest < 0:
         raise QuicConnectionError(FRAME_ENCODING_ERROR, frame_type, "ACK range reaches below packet number 0")
-    if frame_type == ACK:
-        return ranges, delay, None, position
-    ect_0, position = _read(data, position, frame_type)
-    ect_1, position = _read(data, position, frame_type)
-    ce, position = _read(data, position, frame_type)
-    return ranges, delay, (ect_0, ect_1, ce), position
+    return ranges, delay, ecn, position
 
 
 def decode_reset_stream(data: bytes, position: int) -> tuple[int, int, int, int]:
@@ -371,6 +395,10 @@ def decode_stream(data: bytes, position: int, frame_type: int) -> tuple[int, int
             elif offset < 0x80:
                 offset = (offset & 0x3F) << 8 | data[position + 1]
                 position += 2
+            elif offset < 0xC0:
+                # Four bytes: the offset of nearly every frame of a large transfer. The check of `end` covers their end.
+                offset = int.from_bytes(data[position : position + 4], "big") & 0x3FFFFFFF
+                position += 4
             else:
                 offset, position = read_uint_var(data, position)
         if frame_type & 0x02:
@@ -383,12 +411,12 @@ def decode_stream(data: bytes, position: int, frame_type: int) -> tuple[int, int
             else:
                 length, position = read_uint_var(data, position)
             end = position + length
-            if end > size:
-                raise _truncated(frame_type)
         else:
             end = size
     except (IndexError, BufferReadError):
         raise _truncated(frame_type) from None
+    if end > size or position > end:
+        raise _truncated(frame_type)
     if offset + end - position > UINT_VAR_MAX:
         raise QuicConnectionError(FRAME_ENCODING_ERROR, frame_type, "offset + length exceeds 2^62 - 1")
     return stream_id, offset, position, end, frame_type & 0x01 == 1, end
