@@ -9,6 +9,7 @@ padding and undecryptable packets included (RFC 9000 §8.1).
 """
 
 from collections.abc import Hashable
+from math import inf
 from typing import Final
 
 from quicio.quic.congestion.base import CongestionController
@@ -55,9 +56,35 @@ class Path:
         self.delivered_time = 0.0
         self.first_sent_time = 0.0
         self.app_limited_until = 0  # value of `delivered` up to which samples are application-limited
+        # Kept by `paths/validation.py` (RFC 9000 §8.2).
+        self.response = b""  # data of the PATH_RESPONSE that is due; newest wins
+        self.challenge_is_due = False
+        self.challenges: list[bytes] = []  # data of the latest PATH_CHALLENGE frames sent
+        self.validation_deadline = inf
 
     def amplification_room(self) -> int:
         """How many bytes may still be sent here before the address is validated."""
         if self.is_validated:
             return UNLIMITED
         return max(0, AMPLIFICATION_FACTOR * self.bytes_received - self.bytes_sent)
+
+    def limit_size(self, max_payload: int) -> None:
+        """The peer takes no larger UDP payload than this (RFC 9000 §18.2, max_udp_payload_size)."""
+        self.mtu.limit(max_payload)
+        if self.datagram_size > max_payload:
+            self.datagram_size = max_payload
+            self.congestion.on_datagram_size(max_payload)
+
+    def has_frames(self) -> bool:
+        """Whether frames that belong to this path alone are due."""
+        return self.challenge_is_due or self.response != b""
+
+
+def is_same_host(first: Hashable, second: Hashable) -> bool:
+    """Whether two addresses differ in their port at most: then the network between is the same (RFC 9000 §9.4).
+
+    Addresses are opaque here; those that are not (host, port, …) tuples are the same host only when equal.
+    """
+    if isinstance(first, tuple) and isinstance(second, tuple) and first and second:
+        return bool(first[0] == second[0])
+    return first == second

@@ -1,0 +1,316 @@
+"""The handshake: CRYPTO streams around a TLS machine, keys, and transport parameters (RFC 9000 §7, RFC 9001 §4).
+
+This component owns the three CRYPTO streams (one a packet number space, `wire/…` frames in, TLS bytes out), feeds the TLS
+machine, and acts on its outputs in their order: bytes to send, keys to install, decisions to take, the peer's extensions,
+completion. Decisions that can be answered from the configuration are answered at once; an application that asked for them
+gets `DecisionNeeded` instead and answers through `decide`; meanwhile nothing blocks: packets are acknowledged, CRYPTO is
+buffered up to `MAX_CRYPTO_BUFFER`, timers run.
+
+Rules kept here: connection IDs in the transport parameters are those that were seen (§7.3); 1-RTT packets are opened only
+when the handshake is complete (RFC 9001 §5.7); the handshake is confirmed by completion on a server, by HANDSHAKE_DONE on
+a client (RFC 9001 §4.1.2); a TLS alert becomes CRYPTO_ERROR plus the alert (RFC 9001 §4.8).
+The version is chosen compatibly, without a round trip, by RFC 9368.
+
+What it leaves to others: when keys are discarded and what follows (`connection.py` wires that), Retry and Version
+Negotiation packets (`inbound.py` recognises them, `restart` and `on_retry` here take over).
+"""
+
+from collections import deque
+from typing import Final
+
+from quicio.quic.component import Component, Token, Wants
+from quicio.quic.crypto_stream import CryptoReceiver, CryptoSender
+from quicio.quic.events import DecisionNeeded, HandshakeCompleted, ProtocolNegotiated, QuicEvent
+from quicio.quic.tls_policy import TlsPolicy
+from quicio.quic.wire.constants import (
+    APPLICATION,
+    APPLICATION_BIT,
+    CRYPTO,
+    CRYPTO_ERROR,
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    HANDSHAKE,
+    HANDSHAKE_DONE,
+    INITIAL,
+    PROTOCOL_VIOLATION,
+    TRANSPORT_PARAMETER_ERROR,
+    VERSION_NEGOTIATION_ERROR,
+    QuicConnectionError,
+)
+from quicio.quic.wire.crypto import KeyRing
+from quicio.quic.wire.frames import HANDSHAKE_DONE_FRAME, encode_crypto_header
+from quicio.quic.wire.packet_builder import PacketBuilder
+from quicio.quic.wire.transport_parameters import TransportParameters, decode, encode
+from quicio.tls import outputs as tls
+from quicio.tls.alerts import Alert
+
+QUIC_TRANSPORT_PARAMETERS: Final = 0x39  # RFC 9001 §8.2
+MISSING_EXTENSION: Final = 109  # TLS alert
+TOKEN_CRYPTO: Final = 0
+TOKEN_DONE: Final = 1
+EPOCH_OF_SPACE: Final = (EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT)
+SPACE_OF_EPOCH: Final = (INITIAL, APPLICATION, HANDSHAKE, APPLICATION)
+MIN_CRYPTO_ROOM: Final = 16  # a CRYPTO frame with less data is not worth its header
+
+
+class Handshake(Component):
+    """Everything that happens before, and about, keys."""
+
+    def __init__(
+        self,
+        wants: Wants,
+        events: deque[QuicEvent],
+        keys: KeyRing,
+        policy: TlsPolicy,
+        *,
+        is_client: bool,
+        version: int,
+        versions: list[int],
+        parameters: TransportParameters,
+    ) -> None:
+        super().__init__(wants)
+        self._events = events
+        self._keys = keys
+        self._policy = policy
+        self.is_client = is_client
+        self.version = version
+        self.original_version = version  # of the client's first Initial
+        self.versions = versions
+        self.local_parameters = parameters
+        self.remote_parameters: TransportParameters | None = None
+        self._senders = [CryptoSender(), CryptoSender(), CryptoSender()]
+        self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
+        self._done_is_due = False
+        self._pending_one_rtt: tls.InstallSecret | None = None
+        self._negotiation_version = 0  # version whose Version Negotiation packet we followed, RFC 9368 §4
+        self.is_complete = False
+        self.is_confirmed = False
+        self.new_keys = False  # inbound: packets that waited for keys may be opened now
+        self.version_changed = False  # connection: Initial keys for `version` are wanted
+        self.deferred_decisions = False
+        # What the peer must repeat in its transport parameters (RFC 9000 §7.3).
+        self.expected_source_cid = b""
+        self.is_source_cid_fixed = False  # an authentic packet has shown it
+        self.expected_original_cid: bytes | None = None
+        self.expected_retry_cid: bytes | None = None
+        self.machine = policy.machine()
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Client: produce the ClientHello."""
+        self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
+        self.machine.start()
+        self._pump()
+
+    def restart(self, version: int) -> None:
+        """Client: begin again with another version, after Version Negotiation (RFC 9000 §6.2)."""
+        self._negotiation_version = self.version
+        self.version = version
+        self.original_version = version
+        self._senders = [CryptoSender(), CryptoSender(), CryptoSender()]
+        self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
+        self.machine = self._policy.machine()
+        self.local_parameters.version_information = (version, self.versions)
+        self.start()
+
+    # --- CRYPTO in ---------------------------------------------------------------------------------------------------
+
+    def on_crypto_frame(self, space: int, offset: int, data: bytes) -> None:
+        """A CRYPTO frame arrived in `space`."""
+        chunk = self._receivers[space].receive(offset, data)
+        if not chunk:
+            return
+        try:
+            self.machine.receive(EPOCH_OF_SPACE[space], chunk)
+        except Alert as alert:
+            raise alert_to_error(alert) from alert
+        self._pump()
+
+    def decide(self, decision_id: int, answer: object) -> None:
+        """The application answers a `DecisionNeeded`."""
+        try:
+            self.machine.decide(decision_id, answer)
+        except Alert as alert:
+            raise alert_to_error(alert) from alert
+        self._pump()
+
+    # --- TLS out -----------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Act on the TLS machine's outputs, in order. Answers may bring further outputs."""
+        outputs = self.machine.outputs
+        try:
+            while outputs:
+                self._act(outputs.popleft())
+        except Alert as alert:
+            raise alert_to_error(alert) from alert
+
+    def _act(self, output: object) -> None:
+        if isinstance(output, tls.SendHandshake):
+            space = SPACE_OF_EPOCH[output.epoch]
+            self._senders[space].append(output.data)
+            self.want(1 << space)
+        elif isinstance(output, tls.InstallSecret):
+            self._install(output)
+        elif isinstance(output, tls.ClientHelloDecision):
+            self._on_client_hello(output)
+        elif isinstance(output, tls.CertificateDecision):
+            if self.deferred_decisions:
+                self._events.append(DecisionNeeded(output.id, "certificate", output))
+            else:
+                self.machine.decide(output.id, self._policy.verify(output))
+        elif isinstance(output, tls.PeerExtensions):
+            if self.is_client:
+                self._read_parameters(output.extensions)
+                self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
+        elif isinstance(output, tls.HandshakeComplete):
+            self._on_complete()
+
+    def _install(self, output: tls.InstallSecret) -> None:
+        if output.epoch == EPOCH_ONE_RTT and not output.is_sealing and not self.is_complete:
+            self._pending_one_rtt = output  # RFC 9001 §5.7
+            return
+        self._keys.install(output.epoch, output.is_sealing, output.cipher_suite, output.secret, self.version)
+        self.new_keys = True
+
+    def _on_client_hello(self, output: tls.ClientHelloDecision) -> None:
+        self._read_parameters(output.client_hello.extensions)
+        self._choose_version()
+        self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
+        if self.deferred_decisions:
+            self._events.append(DecisionNeeded(output.id, "client_hello", output.client_hello))
+        else:
+            self.machine.decide(output.id, self._policy.answer(output))
+
+    def _on_complete(self) -> None:
+        self.is_complete = True
+        if self._pending_one_rtt is not None:
+            self._install(self._pending_one_rtt)
+            self._pending_one_rtt = None
+        if not self.is_client:
+            self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
+            self.is_confirmed = True
+            self._done_is_due = True
+            self.want(APPLICATION_BIT)
+        self._events.append(
+            HandshakeCompleted(
+                alpn_protocol=self.machine.alpn,
+                early_data_accepted=self.machine.early_data_accepted,
+                session_resumed=self.machine.session_resumed,
+            )
+        )
+
+    def on_handshake_done_frame(self) -> None:
+        """HANDSHAKE_DONE (RFC 9000 §19.20)."""
+        if not self.is_client:
+            raise QuicConnectionError(PROTOCOL_VIOLATION, HANDSHAKE_DONE, "Clients must not send HANDSHAKE_DONE")
+        if not self.is_complete:
+            raise QuicConnectionError(PROTOCOL_VIOLATION, HANDSHAKE_DONE, "HANDSHAKE_DONE before the handshake is done")
+        self.is_confirmed = True
+
+    # --- transport parameters ----------------------------------------------------------------------------------------
+
+    def _read_parameters(self, extensions: dict[int, bytes]) -> None:
+        data = extensions.get(QUIC_TRANSPORT_PARAMETERS)
+        if data is None:
+            raise QuicConnectionError(
+                CRYPTO_ERROR + MISSING_EXTENSION, CRYPTO, "The peer sent no QUIC transport parameters"
+            )
+        parameters = decode(data, from_client=not self.is_client)
+        if parameters.initial_source_connection_id != self.expected_source_cid:
+            raise QuicConnectionError(
+                TRANSPORT_PARAMETER_ERROR, CRYPTO, "initial_source_connection_id does not match what was seen"
+            )
+        if self.is_client:
+            if parameters.original_destination_connection_id != self.expected_original_cid:
+                raise QuicConnectionError(
+                    TRANSPORT_PARAMETER_ERROR, CRYPTO, "original_destination_connection_id does not match"
+                )
+            if parameters.retry_source_connection_id != self.expected_retry_cid:
+                raise QuicConnectionError(
+                    TRANSPORT_PARAMETER_ERROR, CRYPTO, "retry_source_connection_id does not match"
+                )
+        self._check_version_information(parameters)
+        self.remote_parameters = parameters
+
+    def _check_version_information(self, parameters: TransportParameters) -> None:
+        """RFC 9368 §4: what both sides saw must be what each of them did."""
+        information = parameters.version_information
+        if information is None:
+            if self._negotiation_version or (self.is_client and self.version != self.original_version):
+                raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "version_information is missing")
+            return
+        chosen, available = information
+        if chosen != self.version:
+            raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "Chosen Version is not the one in use")
+        if self.is_client and self._negotiation_version and self._best_version(available) != self.version:
+            raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "A better version was available")
+
+    def _best_version(self, available: list[int]) -> int:
+        for version in self.versions:
+            if version in available:
+                return version
+        return 0
+
+    def _choose_version(self) -> None:
+        """Server: go on in the version that it prefers among the client's (RFC 9368 §2.3; v1 and v2 are compatible)."""
+        remote = self.remote_parameters
+        if remote is not None and remote.version_information is not None:
+            best = self._best_version(remote.version_information[1])
+            if best and best != self.version:
+                self.version = best
+                self.version_changed = True
+        self.local_parameters.version_information = (self.version, self.versions)
+
+    # --- frames out --------------------------------------------------------------------------------------------------
+
+    def write(self, packet: PacketBuilder, now: float) -> None:
+        space = packet.space
+        sender = self._senders[space]
+        while sender.has_pending and packet.room >= MIN_CRYPTO_ROOM:
+            offset, data = sender.take(packet.room - 9)
+            packet.push_data(
+                encode_crypto_header(offset, len(data)), data, (self, TOKEN_CRYPTO, space, offset, offset + len(data))
+            )
+        is_left = sender.has_pending
+        if space == APPLICATION and self._done_is_due:
+            if packet.room >= 1:
+                self._done_is_due = False
+                packet.push(HANDSHAKE_DONE_FRAME, (self, TOKEN_DONE))
+            else:
+                is_left = True
+        if not is_left:
+            self.pending &= ~(1 << space)
+
+    def on_acked(self, token: Token, now: float) -> None:
+        if token[1] == TOKEN_CRYPTO:
+            self._senders[token[2]].on_acked(token[3], token[4])
+
+    def on_lost(self, token: Token, now: float) -> None:
+        if token[1] == TOKEN_DONE:
+            self._done_is_due = True
+            self.want(APPLICATION_BIT)
+            return
+        space: int = token[2]
+        self._senders[space].offer_again(token[3], token[4])
+        if self._senders[space].has_pending:
+            self.want(1 << space)
+
+    def on_probe(self, token: Token, now: float) -> None:
+        self.on_lost(token, now)
+
+    def on_space_discarded(self, space: int) -> None:
+        self._senders[space] = CryptoSender()
+        self._receivers[space] = CryptoReceiver()
+        self.pending &= ~(1 << space)
+
+    def has_stranded_data(self) -> bool:
+        """Whether CRYPTO frames still wait for earlier ones in the handshake's spaces."""
+        return self._receivers[INITIAL].has_gap or self._receivers[HANDSHAKE].has_gap
+
+
+def alert_to_error(alert: Alert) -> QuicConnectionError:
+    """RFC 9001 §4.8."""
+    return QuicConnectionError(CRYPTO_ERROR + alert.description, CRYPTO, str(alert))

@@ -1,0 +1,393 @@
+"""From datagrams to opened packets (RFC 9000 §5.2, §12.2, RFC 9001 §5).
+
+A batch of datagrams is one unit of work: header protection of all its short-header packets is removed with one cipher call,
+and the decisions that can wait (whether to acknowledge, what to tell the application) are taken once at its end.
+
+Rules:
+- A packet that is not authentic changes nothing, whatever it says: it is dropped, after a look whether it is a stateless
+  reset (§10.3.1, constant time). What follows it in the datagram is still looked at, if it is for the same connection ID.
+- Packets whose keys are not there yet wait in a bounded buffer (`MAX_WAITING`), and are tried when keys come.
+- Every datagram counts for the path's anti-amplification limit as a whole, before anything in it is understood (§8.1).
+- A server takes Initial packets only from datagrams of at least 1200 bytes (§14.1).
+- The first authentic packets fix the peer's connection ID (§7.2), the version (RFC 9368 §4), and discard Initial keys (RFC
+  9001 §4.9.1).
+
+What it leaves to others: frames (`dispatch.py`), Version Negotiation and Retry (`negotiation.py`).
+"""
+
+from hmac import compare_digest
+from typing import Final
+
+from quicio.quic.dispatch import Dispatcher
+from quicio.quic.events import CloseReason
+from quicio.quic.lifecycle import CAUSE_STATELESS_RESET, CLOSING, DRAINING
+from quicio.quic.negotiation import Negotiation
+from quicio.quic.parts import Parts
+from quicio.quic.paths.path import Path
+from quicio.quic.transmit import Received
+from quicio.quic.wire.constants import (
+    APPLICATION,
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
+    HANDSHAKE,
+    INITIAL,
+    NO_ERROR,
+    PADDING,
+    PROTOCOL_VIOLATION,
+    SMALLEST_MAX_DATAGRAM_SIZE,
+    STATELESS_RESET_TOKEN_SIZE,
+    QuicConnectionError,
+)
+from quicio.quic.wire.crypto import KeyRing, OpeningKey
+from quicio.quic.wire.frames import IN_HANDSHAKE, IN_INITIAL, IN_ONE_RTT, IN_ZERO_RTT
+from quicio.quic.wire.headers import (
+    HANDSHAKE_PACKET,
+    INITIAL_PACKET,
+    LongHeader,
+    decode_packet_number,
+    is_known_version,
+    parse_long_header,
+)
+
+MAX_WAITING: Final = 16  # packets kept until their keys come
+SHORT_RESERVED_BITS: Final = 0x18
+LONG_RESERVED_BITS: Final = 0x0C
+SAMPLE_OFFSET: Final = 4
+SAMPLE_SIZE: Final = 16
+SMALLEST_RESET: Final = 21  # RFC 9000 §10.3
+
+# By packet type: Initial, 0-RTT, Handshake.
+SPACES: Final = (INITIAL, APPLICATION, HANDSHAKE)
+EPOCHS: Final = (EPOCH_INITIAL, EPOCH_ZERO_RTT, EPOCH_HANDSHAKE)
+ALLOWED_BITS: Final = (IN_INITIAL, IN_ZERO_RTT, IN_HANDSHAKE)
+
+
+class Waiting:
+    """A packet that came before its keys."""
+
+    __slots__ = ("datagram", "ecn", "epoch", "path", "position")
+
+    def __init__(self, datagram: bytes, position: int, epoch: int, path: Path, ecn: int) -> None:
+        self.datagram = datagram
+        self.position = position
+        self.epoch = epoch
+        self.path = path
+        self.ecn = ecn
+
+
+class Inbound:
+    """Takes datagrams apart."""
+
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, negotiation: Negotiation, cid_length: int) -> None:
+        self.parts = parts
+        self._dispatcher = dispatcher
+        self._negotiation = negotiation
+        self._cid_length = cid_length
+        self._known_cid = b""  # the last destination connection ID that was found to be ours
+        self._waiting: list[Waiting] = []
+        self._path: Path = parts.paths.active
+        self._ecn = 0
+        self._now = 0.0
+        self._any_authentic = False
+        self.packets_received = 0
+        self.packets_dropped = 0
+        self.bytes_received = 0
+
+    # --- datagrams ---------------------------------------------------------------------------------------------------
+
+    def receive(self, received: Received, now: float) -> None:
+        """Process a batch of datagrams. Raises `QuicConnectionError` for what has to end the connection."""
+        parts = self.parts
+        if parts.lifecycle.state >= DRAINING:
+            return
+        path = parts.paths.for_datagrams(received.remote, received.local)
+        if path is None:
+            self.packets_dropped += len(received.datagrams)
+            return
+        self._path = path
+        self._ecn = received.ecn
+        self._now = now
+        self._any_authentic = False
+        short: list[bytes] = []
+        for datagram in received.datagrams:
+            size = len(datagram)
+            path.bytes_received += size
+            self.bytes_received += size
+            if size == 0:
+                continue
+            if datagram[0] & 0x80:
+                if short:
+                    self._receive_short(short)
+                    short = []
+                self._receive_long(datagram)
+            else:
+                short.append(datagram)
+        if short:
+            self._receive_short(short)
+        if parts.handshake.new_keys:
+            self._retry_waiting()
+        self._end_burst(now)
+
+    def _end_burst(self, now: float) -> None:
+        parts = self.parts
+        if not self._any_authentic:
+            self._rearm(now)
+            return
+        if parts.lifecycle.state >= CLOSING:
+            parts.lifecycle.on_packet_while_closing()
+            return
+        parts.lifecycle.on_received(now, parts.pto())
+        parts.acks.end_burst(now)
+        if parts.handshake.is_complete:
+            parts.streams.collect_events(now)
+        self._rearm(now)
+
+    def _rearm(self, now: float) -> None:
+        """Any datagram may lift the anti-amplification limit, and with it the timers (RFC 9002 §A.6)."""
+        loss = self.parts.loss
+        if loss.amplification_blocked:
+            loss.amplification_blocked = False
+            loss.rearm(now)
+
+    def flush_application(self, now: float) -> None:
+        """After a decision completed the handshake outside `receive`: open what waited."""
+        self._now = now
+        if self.parts.handshake.new_keys:
+            self._retry_waiting()
+            self._end_burst(now)
+
+    # --- packets that wait -------------------------------------------------------------------------------------------
+
+    def _wait(self, datagram: bytes, position: int, epoch: int) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(Waiting(datagram, position, epoch, self._path, self._ecn))
+        else:
+            self.packets_dropped += 1
+
+    def _retry_waiting(self) -> None:
+        parts = self.parts
+        while parts.handshake.new_keys:
+            parts.handshake.new_keys = False
+            waiting = self._waiting
+            self._waiting = []
+            for packet in waiting:
+                if parts.keys.opening[packet.epoch] is None:
+                    self._waiting.append(packet)
+                    continue
+                self._path = packet.path
+                self._ecn = packet.ecn
+                if packet.epoch == EPOCH_ONE_RTT:
+                    self._receive_short([packet.datagram])
+                else:
+                    self._receive_long_at(packet.datagram, packet.position)
+
+    # --- long headers ------------------------------------------------------------------------------------------------
+
+    def _receive_long(self, datagram: bytes) -> None:
+        position = 0
+        first_cid: bytes | None = None
+        while position < len(datagram):
+            if not datagram[position] & 0x80:
+                if position and datagram[position] & 0x40:
+                    self._receive_short([datagram[position:]])
+                return
+            try:
+                header = parse_long_header(datagram, position)
+            except ValueError:
+                self.packets_dropped += 1
+                return
+            if first_cid is None:
+                first_cid = header.destination_cid
+            elif header.destination_cid != first_cid:  # RFC 9000 §12.2
+                self.packets_dropped += 1
+                return
+            if not is_known_version(header.version) or header.packet_type > HANDSHAKE_PACKET:
+                if self._negotiation.receive(header, datagram, self._now):
+                    self._any_authentic = True
+                else:
+                    self.packets_dropped += 1
+                return
+            self._receive_protected(datagram, position, header)
+            position = header.end
+
+    def _receive_long_at(self, datagram: bytes, position: int) -> None:
+        self._receive_protected(datagram, position, parse_long_header(datagram, position))
+
+    def _receive_protected(self, datagram: bytes, position: int, header: LongHeader) -> None:
+        parts = self.parts
+        packet_type = header.packet_type
+        if not parts.is_client and packet_type == INITIAL_PACKET and len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE:
+            self.packets_dropped += 1
+            return
+        if not self._is_ours(header.destination_cid):
+            self.packets_dropped += 1
+            return
+        epoch = EPOCHS[packet_type]
+        switching: KeyRing | None = None
+        opening: OpeningKey | None
+        if packet_type == INITIAL_PACKET and header.version != parts.handshake.version:
+            switching = self._negotiation.switching_keys(header.version)
+            opening = parts.keys.initial_opening(header.version) if switching is None else switching.opening[epoch]
+        elif header.version != parts.handshake.version:
+            opening = None
+        else:
+            opening = parts.keys.opening[epoch]
+        if opening is None:
+            if epoch == EPOCH_HANDSHAKE and not parts.handshake.is_complete or epoch == EPOCH_ZERO_RTT:
+                self._wait(datagram, position, epoch)
+            else:
+                self.packets_dropped += 1
+            return
+        if self._peer_cid_mismatch(header):
+            self.packets_dropped += 1
+            return
+        self._open_long(datagram, position, header, opening, switching)
+
+    def _is_ours(self, cid: bytes) -> bool:
+        if cid == self._known_cid and cid:
+            return True
+        parts = self.parts
+        if parts.connection_ids.is_local(cid):
+            self._known_cid = cid
+            return True
+        return not parts.is_client and cid == parts.initial_cid  # until the client knows ours (RFC 9000 §7.2)
+
+    def _peer_cid_mismatch(self, header: LongHeader) -> bool:
+        """RFC 9000 §7.2: once the peer's connection ID is known, packets with another one are discarded."""
+        return self.parts.handshake.is_source_cid_fixed and header.source_cid != self.parts.handshake.expected_source_cid
+
+    def _open_long(
+        self, datagram: bytes, position: int, header: LongHeader, opening: OpeningKey, switching: KeyRing | None
+    ) -> None:
+        parts = self.parts
+        offset = header.packet_number_offset
+        sample_start = offset + SAMPLE_OFFSET
+        if sample_start + SAMPLE_SIZE > header.end:
+            self.packets_dropped += 1
+            return
+        mask = opening.masks([datagram[sample_start : sample_start + SAMPLE_SIZE]])
+        first = header.first_byte ^ (mask[0] & 0x0F)
+        length = (first & 0x03) + 1
+        truncated = int.from_bytes(datagram[offset : offset + length], "big") ^ int.from_bytes(mask[1 : 1 + length], "big")
+        space = SPACES[header.packet_type]
+        number = decode_packet_number(truncated, 8 * length, parts.acks.trackers[space].largest + 1)
+        visible = bytes((first,)) + datagram[position + 1 : offset] + truncated.to_bytes(length, "big")
+        payload = opening.open(number, visible, datagram[offset + length : header.end])
+        if payload is None:
+            self.packets_dropped += 1
+            return
+        if first & LONG_RESERVED_BITS:
+            raise QuicConnectionError(PROTOCOL_VIOLATION, PADDING, "Reserved bits of a long header are not zero")
+        if switching is not None:
+            self._negotiation.switch(header.version, switching)
+        if not parts.handshake.is_source_cid_fixed:
+            self._fix_peer_cid(header)
+        if header.packet_type == HANDSHAKE_PACKET and not parts.is_client:
+            self._path.is_validated = True  # RFC 9000 §8.1
+            parts.discard_space(INITIAL)  # RFC 9001 §4.9.1
+        if parts.acks.is_duplicate(space, number):
+            return
+        epoch = EPOCHS[header.packet_type]
+        self._deliver(payload, space, epoch, ALLOWED_BITS[header.packet_type], number, header.destination_cid)
+        parts.after_crypto(self._now)
+
+    def _fix_peer_cid(self, header: LongHeader) -> None:
+        parts = self.parts
+        parts.handshake.is_source_cid_fixed = True
+        parts.handshake.expected_source_cid = header.source_cid
+        parts.connection_ids.set_initial_peer_cid(header.source_cid)
+        for path in parts.paths.known:
+            path.peer_cid = header.source_cid
+            path.peer_cid_sequence = 0
+
+    # --- short headers -----------------------------------------------------------------------------------------------
+
+    def _receive_short(self, datagrams: list[bytes]) -> None:
+        parts = self.parts
+        opening = parts.keys.opening[EPOCH_ONE_RTT]
+        if opening is None:
+            for datagram in datagrams:
+                if not self._is_reset(datagram):
+                    self._wait(datagram, 0, EPOCH_ONE_RTT)
+            return
+        cid_end = 1 + self._cid_length
+        sample_start = cid_end + SAMPLE_OFFSET
+        sample_end = sample_start + SAMPLE_SIZE
+        samples: list[bytes] = []
+        usable: list[bytes] = []
+        for datagram in datagrams:
+            if len(datagram) >= sample_end:
+                samples.append(datagram[sample_start:sample_end])
+                usable.append(datagram)
+            else:
+                self.packets_dropped += 1
+        masks = opening.masks(samples)
+        pto = parts.pto()
+        now = self._now
+        tracker = parts.acks.trackers[APPLICATION]
+        position = 0
+        for datagram in usable:
+            first = datagram[0] ^ (masks[position] & 0x1F)
+            length = (first & 0x03) + 1
+            number_end = cid_end + length
+            truncated = int.from_bytes(datagram[cid_end:number_end], "big") ^ int.from_bytes(
+                masks[position + 1 : position + 1 + length], "big"
+            )
+            position += SAMPLE_SIZE
+            number = decode_packet_number(truncated, 8 * length, tracker.largest + 1)
+            cid = datagram[1:cid_end]
+            payload: bytes | None = None
+            if cid == self._known_cid or self._is_ours(cid):
+                visible = bytes((first,)) + cid + truncated.to_bytes(length, "big")
+                payload = parts.keys.open_one_rtt(number, visible, datagram[number_end:], first & 0x04, now, pto)
+            if payload is None:
+                self.packets_dropped += 1
+                if self._is_reset(datagram):
+                    return
+                continue
+            if first & SHORT_RESERVED_BITS or not first & 0x40:
+                raise QuicConnectionError(PROTOCOL_VIOLATION, PADDING, "Reserved bits of a short header are not zero")
+            if not parts.acks.is_duplicate(APPLICATION, number):
+                self._deliver(payload, APPLICATION, EPOCH_ONE_RTT, IN_ONE_RTT, number, cid)
+        if not parts.keys.confirmed or parts.handshake.new_keys:
+            parts.after_crypto(now)
+
+    def _is_reset(self, datagram: bytes) -> bool:
+        """Whether this is a stateless reset; if so the connection is over (RFC 9000 §10.3.1)."""
+        if len(datagram) < SMALLEST_RESET:
+            return False
+        tail = datagram[-STATELESS_RESET_TOKEN_SIZE:]
+        found = False
+        for token in self.parts.connection_ids.reset_tokens():
+            if compare_digest(token, tail):
+                found = True
+        if found:
+            reason = CloseReason(NO_ERROR, False, True, "Stateless reset", None)
+            self.parts.lifecycle.end_at_once(reason, CAUSE_STATELESS_RESET)
+        return found
+
+    # --- opened packets ----------------------------------------------------------------------------------------------
+
+    def _deliver(
+        self, payload: bytes, space: int, epoch: int, allowed_bit: int, number: int, destination_cid: bytes
+    ) -> None:
+        parts = self.parts
+        self._any_authentic = True
+        self.packets_received += 1
+        if parts.observer is not None:
+            parts.observer.on_opened(epoch, number, payload, self._path, self._now)
+        dispatcher = self._dispatcher
+        dispatcher.space = space
+        dispatcher.path = self._path
+        dispatcher.destination_cid = destination_cid
+        dispatcher.now = self._now
+        if parts.lifecycle.state >= CLOSING:
+            dispatcher.dispatch_closing(payload, allowed_bit)
+            return
+        is_newest = number > parts.acks.trackers[space].largest
+        dispatcher.dispatch(payload, allowed_bit)
+        parts.acks.on_packet(space, number, dispatcher.is_eliciting, self._ecn, self._now)
+        if is_newest and not dispatcher.is_probing and self._path is not parts.paths.active:
+            parts.paths.on_non_probing(self._path, self._now)

@@ -1,0 +1,21 @@
+"""Who watches a connection: qlog writers, the simulator's capture.
+
+There are three choke points, so that no component has a logging line: a packet was opened, a packet was sealed, the
+recovery metrics changed. An observer is None when nobody watches, and what it does can never harm the connection: it is
+given bytes and numbers, not objects to change.
+"""
+
+from quicio.quic.paths.path import Path
+
+
+class Observer:
+    """Base of all observers: it sees and does nothing."""
+
+    def on_opened(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        """A packet was authenticated; `payload` is its frames."""
+
+    def on_sealed(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        """A packet was built; `payload` is its frames."""
+
+    def on_metrics(self, path: Path, now: float) -> None:
+        """An ACK or a loss changed RTT, window or bytes in flight of `path`."""

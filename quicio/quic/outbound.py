@@ -1,0 +1,412 @@
+"""From pending components to datagrams (RFC 9000 §12, §13, §14).
+
+It picks first the path, then the packet number space, then the class of packet: FULL while window and pacing allow, PROBE after
+a PTO regardless of them, ACK_ONLY when nothing else may go, PATH_ONLY on a path that is not active, MTU_PROBE alone. Then it
+walks the pending components in their fixed order. CONNECTION_CLOSE goes past the components (`closing.py`).
+
+Rules:
+- A batch is what one `sendmsg` takes: equal sizes, the last may be shorter. Its packets are masked with one cipher call.
+- A datagram with an Initial packet is padded to 1200 bytes, on a client always, on a server when it elicits an ACK (§14.1);
+  one with path frames where the amplification limit allows it (§8.2.1). Padding goes into the last packet.
+- Nothing exceeds three times what an unvalidated path has received (§8.1); in such a state whole datagrams go or none.
+- Packets that hold only ACK and PADDING are neither paced nor held back by the window (RFC 9002 §7).
+- Now and then an ACK_ONLY packet carries a PING, so that the peer's ACKs let old ACK ranges be forgotten (§13.2.4).
+"""
+
+from math import inf
+from typing import Final
+
+from quicio.quic.closing import ClosePackets
+from quicio.quic.lifecycle import CLOSING
+from quicio.quic.parts import EPOCH_OF_SPACE, Parts
+from quicio.quic.paths.path import Path
+from quicio.quic.recovery.pacer import rate_for
+from quicio.quic.recovery.sent_packets import SentPacket, SpaceState
+from quicio.quic.sealing import LongPacket, short_overhead
+from quicio.quic.transmit import Transmit
+from quicio.quic.wire.constants import (
+    ACK_ONLY,
+    APPLICATION,
+    APPLICATION_BIT,
+    ECN_ECT_0,
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    FULL,
+    HANDSHAKE,
+    INITIAL,
+    MTU_PROBE,
+    PATH_ONLY,
+    PROBE,
+    SMALLEST_MAX_DATAGRAM_SIZE,
+)
+from quicio.quic.wire.crypto import SealingKey
+from quicio.quic.wire.frames import PING_FRAME
+from quicio.quic.wire.headers import encode_packet_number
+from quicio.quic.wire.packet_builder import PacketBuilder
+
+MIN_ROOM: Final = 24  # bytes of frames for which a further packet in a datagram is worth its header
+MIN_PAYLOAD: Final = 4  # with any packet number length, a sample for header protection exists
+ACKS_BEFORE_PING: Final = 40
+MTU_PROBE_RESERVE: Final = 2  # ordinary datagrams that the window must still take beside a probe
+
+
+class Outbound:
+    """Builds what is to be sent. One a connection."""
+
+    def __init__(self, parts: Parts, closing: ClosePackets, host_cid: bytes) -> None:
+        self._parts = parts
+        self._closing = closing
+        self._host_cid = host_cid
+        self._packet = PacketBuilder(parts.paths.active)
+        self._acks_in_a_row = 0
+        self.deadline = inf  # when pacing lets the next packet go
+        self.packets_sent = 0
+        self.bytes_sent = 0
+
+    def next_transmit(self, now: float, max_datagrams: int) -> Transmit | None:
+        """The next batch, of at most `max_datagrams`, or None when nothing may be sent now."""
+        parts = self._parts
+        self.deadline = inf
+        if parts.lifecycle.state >= CLOSING:
+            return self._closing.next_transmit(now)
+        keys = parts.keys
+        if parts.paths.others_pending and keys.sealing[EPOCH_ONE_RTT] is not None:
+            other = parts.paths.next_other()
+            if other is not None:
+                transmit = self._burst(other, now, 1, PATH_ONLY)
+                if transmit is not None:
+                    return transmit
+        path = parts.paths.active
+        if keys.sealing[EPOCH_INITIAL] is not None or keys.sealing[EPOCH_HANDSHAKE] is not None:
+            return self._coalesced(path, now)
+        return self._burst(path, now, max_datagrams, FULL)
+
+    # --- what a packet may hold --------------------------------------------------------------------------------------
+
+    def _window_room(self, path: Path) -> int:
+        return path.congestion.window - path.in_flight
+
+    def _pace(self, path: Path, now: float) -> int:
+        congestion = path.congestion
+        window = congestion.window
+        rate = congestion.pacing_rate
+        if rate <= 0.0:
+            rate = rate_for(window, path.rtt.smoothed, congestion.slow_start_threshold == inf)
+        return path.pacer.budget(now, rate, congestion.send_quantum, path.datagram_size, window)
+
+    def _fill(self, packet: PacketBuilder, now: float) -> None:
+        """Have the components write into a packet, by its class."""
+        parts = self._parts
+        kind = packet.kind
+        if kind == PATH_ONLY:
+            parts.paths.write(packet, now)
+            return
+        parts.acks.write(packet, now)
+        if kind == ACK_ONLY:
+            return
+        bit = 1 << packet.space
+        for component in parts.writers:
+            if component.pending & bit:
+                component.write(packet, now)
+        if kind == PROBE and not packet.ack_eliciting:
+            self._fill_probe(packet, now)
+
+    def _fill_probe(self, packet: PacketBuilder, now: float) -> None:
+        """A PTO, and nothing new to send: offer again what the oldest packet held, or at least a PING (RFC 9002 §6.2.4)."""
+        parts = self._parts
+        oldest = parts.loss.oldest_unacked(packet.space)
+        if oldest is not None:
+            for token in oldest.tokens:
+                token[0].on_probe(token, now)
+            bit = 1 << packet.space
+            for component in parts.writers:
+                if component.pending & bit:
+                    component.write(packet, now)
+        if not packet.ack_eliciting:
+            self._push_ping(packet)
+
+    def _push_ping(self, packet: PacketBuilder) -> None:
+        packet.pieces.append(PING_FRAME)
+        packet.room -= 1
+        packet.ack_eliciting = True
+        packet.in_flight = True
+
+    def _sent(
+        self, number: int, size: int, packet: PacketBuilder, ecn: int, phase: int, is_padded: bool, now: float
+    ) -> None:
+        """Tell those who keep count that a packet goes."""
+        parts = self._parts
+        path = packet.path
+        in_flight = packet.in_flight or is_padded  # PADDING counts (RFC 9002 §2)
+        sent = SentPacket(
+            number,
+            size,
+            now,
+            packet.ack_eliciting,
+            in_flight,
+            packet.tokens,
+            path,
+            packet.space,
+            ecn,
+            phase,
+            packet.kind == MTU_PROBE,
+        )
+        parts.loss.on_sent(sent, now)
+        if in_flight:
+            path.pacer.on_sent(size)
+        if packet.ack_eliciting:
+            self._acks_in_a_row = 0
+            parts.lifecycle.on_sent(now, parts.pto())
+        self.packets_sent += 1
+        self.bytes_sent += size
+
+    # --- after the handshake: batches of short-header packets --------------------------------------------------------
+
+    def _burst(self, path: Path, now: float, max_datagrams: int, kind: int) -> Transmit | None:
+        parts = self._parts
+        sealing = parts.keys.sealing[EPOCH_ONE_RTT]
+        if sealing is None:
+            return None
+        loss = parts.loss
+        probe_size = 0
+        if kind == FULL:
+            if path.mtu.size < path.mtu.ceiling:
+                probe_size = path.mtu.probe_size(now)
+            if not (parts.wants.mask & APPLICATION_BIT or loss.probes[APPLICATION] or probe_size):
+                return None
+        size = path.datagram_size
+        room = path.amplification_room()
+        if room < size:
+            size = min(size, SMALLEST_MAX_DATAGRAM_SIZE)
+            if room < size:
+                loss.amplification_blocked = path is parts.paths.active
+                return None
+        loss.amplification_blocked = False
+        if probe_size and self._window_room(path) >= probe_size + MTU_PROBE_RESERVE * size:
+            return self._probe_mtu(path, now, probe_size, sealing)
+        batch = ShortBatch(sealing, path.peer_cid)
+        self._build_short(batch, path, now, min(max_datagrams, room // size), size, kind)
+        if not batch.samples:
+            return None
+        return Transmit(batch.protect(), path.remote, path.local, batch.ecn)
+
+    def _build_short(
+        self, batch: "ShortBatch", path: Path, now: float, max_datagrams: int, size: int, kind: int
+    ) -> None:
+        """Build packets until the batch is full, one comes out short, or nothing more may go."""
+        parts = self._parts
+        packet = self._packet
+        space: SpaceState = parts.loss.spaces[APPLICATION]
+        probes = parts.loss.probes
+        budget = self._window_room(path)
+        if budget > 0:
+            pace = self._pace(path, now)
+            if pace < budget:
+                budget = pace
+                if pace < size and kind == FULL:
+                    self.deadline = path.pacer.next_time(now)
+        batch.ecn = path.ecn.mark()
+        while len(batch.samples) < max_datagrams:
+            number_bytes = encode_packet_number(space.next_number + 1, space.largest_acked)
+            overhead = short_overhead(path.peer_cid, number_bytes)
+            this_kind = kind
+            if kind == FULL:
+                if probes[APPLICATION]:
+                    this_kind = PROBE
+                elif budget < size:
+                    if not parts.acks.pending & APPLICATION_BIT:
+                        break
+                    this_kind = ACK_ONLY
+            is_padded = path.has_frames()
+            packet.begin(APPLICATION, path, this_kind, size - overhead)
+            self._fill(packet, now)
+            if not packet.pieces:
+                if this_kind == FULL:
+                    parts.recompute_wants()
+                    parts.loss.on_app_limited(path)
+                break
+            if this_kind == PROBE:
+                probes[APPLICATION] -= 1
+            elif this_kind == ACK_ONLY:
+                self._acks_in_a_row += 1
+                if self._acks_in_a_row >= ACKS_BEFORE_PING and budget > 0:
+                    self._push_ping(packet)
+            payload = b"".join(packet.pieces)
+            if is_padded and packet.ack_eliciting:
+                payload += bytes(max(0, SMALLEST_MAX_DATAGRAM_SIZE - overhead - len(payload)))
+            elif len(payload) < MIN_PAYLOAD:
+                payload += bytes(MIN_PAYLOAD - len(payload))
+            number = space.allocate(now)
+            total = batch.add(number, number_bytes, payload, space.largest_acked)
+            path.bytes_sent += total
+            self._sent(number, total, packet, batch.ecn, batch.phase, is_padded, now)
+            if packet.in_flight:
+                budget -= total
+            if parts.observer is not None:
+                parts.observer.on_sealed(EPOCH_ONE_RTT, number, payload, path, now)
+            if total < size:
+                break
+
+    def _probe_mtu(self, path: Path, now: float, size: int, sealing: SealingKey) -> Transmit:
+        """A PING padded to the size under test (RFC 8899 §4.1, RFC 9000 §14.4): alone, never part of a batch."""
+        space: SpaceState = self._parts.loss.spaces[APPLICATION]
+        packet = self._packet
+        number_bytes = encode_packet_number(space.next_number + 1, space.largest_acked)
+        overhead = short_overhead(path.peer_cid, number_bytes)
+        packet.begin(APPLICATION, path, MTU_PROBE, size - overhead)
+        self._push_ping(packet)
+        payload = PING_FRAME + bytes(packet.room)
+        number = space.allocate(now)
+        batch = ShortBatch(sealing, path.peer_cid)
+        total = batch.add(number, number_bytes, payload, space.largest_acked)
+        path.bytes_sent += total
+        self._sent(number, total, packet, 0, batch.phase, True, now)
+        observer = self._parts.observer
+        if observer is not None:
+            observer.on_sealed(EPOCH_ONE_RTT, number, payload, path, now)
+        return Transmit(batch.protect(), path.remote, path.local, 0)
+
+    # --- during the handshake: coalesced packets ---------------------------------------------------------------------
+
+    def _coalesced(self, path: Path, now: float) -> Transmit | None:
+        """One datagram of packets of all spaces that have keys (RFC 9000 §12.2)."""
+        parts = self._parts
+        loss = parts.loss
+        size = path.datagram_size
+        if path.amplification_room() < size:
+            loss.amplification_blocked = True
+            return None
+        loss.amplification_blocked = False
+        ecn = path.ecn.mark()
+        built: list[LongPacket] = []
+        remaining = size
+        needs_padding = False
+        for space in (INITIAL, HANDSHAKE, APPLICATION):
+            sealing = parts.keys.sealing[EPOCH_OF_SPACE[space]]
+            if sealing is None or remaining < MIN_ROOM:
+                continue
+            item = self._build_long(path, now, space, sealing, remaining)
+            if item is None:
+                continue
+            built.append(item)
+            remaining -= item.size
+            if space == INITIAL and (parts.is_client or item.ack_eliciting):
+                needs_padding = True
+        if not built:
+            parts.recompute_wants()
+            return None
+        padding = 0
+        if needs_padding and size - remaining < SMALLEST_MAX_DATAGRAM_SIZE:
+            padding = SMALLEST_MAX_DATAGRAM_SIZE - (size - remaining)
+            built[-1].pad(padding)
+        datagram = b"".join([item.seal() for item in built])
+        path.bytes_sent += len(datagram)
+        has_handshake = False
+        for item in built:
+            self._account_long(item, path, ecn, padding > 0 and item is built[-1], now)
+            has_handshake = has_handshake or item.space == HANDSHAKE
+        if has_handshake and parts.is_client:
+            parts.discard_space(INITIAL)  # RFC 9001 §4.9.1
+        return Transmit([datagram], path.remote, path.local, ecn)
+
+    def _build_long(
+        self, path: Path, now: float, space: int, sealing: SealingKey, remaining: int
+    ) -> LongPacket | None:
+        parts = self._parts
+        loss = parts.loss
+        bit = 1 << space
+        probes = loss.probes[space]
+        if not (parts.wants.mask & bit or probes):
+            return None
+        if probes:
+            kind = PROBE
+        elif self._window_room(path) >= path.datagram_size:
+            kind = FULL
+        elif parts.acks.pending & bit:
+            kind = ACK_ONLY
+        else:
+            return None
+        state: SpaceState = loss.spaces[space]
+        item = LongPacket(
+            space,
+            sealing,
+            parts.handshake.version,
+            path.peer_cid,
+            self._host_cid,
+            parts.initial_token if space == INITIAL else b"",
+            encode_packet_number(state.next_number + 1, state.largest_acked),
+        )
+        room = remaining - item.overhead
+        if room < MIN_ROOM:
+            return None
+        packet = self._packet
+        packet.begin(space, path, kind, room)
+        self._fill(packet, now)
+        if not packet.pieces:
+            return None
+        if kind == PROBE:
+            loss.probes[space] -= 1
+        item.finish(state.allocate(now), b"".join(packet.pieces), packet, MIN_PAYLOAD)
+        return item
+
+    def _account_long(self, item: LongPacket, path: Path, ecn: int, is_padded: bool, now: float) -> None:
+        packet = self._packet
+        packet.begin(item.space, path, item.kind, 0)
+        packet.tokens = item.tokens
+        packet.ack_eliciting = item.ack_eliciting
+        packet.in_flight = item.in_flight
+        phase = item.sealing.phase if item.space == APPLICATION else -1
+        self._sent(item.number, item.size, packet, ecn, phase, is_padded, now)
+        observer = self._parts.observer
+        if observer is not None:
+            observer.on_sealed(EPOCH_OF_SPACE[item.space], item.number, item.payload, path, now)
+
+
+class ShortBatch:
+    """Short-header packets that will be one batch: sealed one by one, masked all at once."""
+
+    __slots__ = ("_ciphertexts", "_cid", "_firsts", "_numbers", "_sealing", "ecn", "phase", "samples")
+
+    def __init__(self, sealing: SealingKey, cid: bytes) -> None:
+        self._sealing = sealing
+        self._cid = cid
+        self._firsts: list[int] = []
+        self._numbers: list[bytes] = []
+        self._ciphertexts: list[bytes] = []
+        self.samples: list[bytes] = []
+        self.phase = sealing.phase
+        self.ecn = ECN_ECT_0
+
+    def add(self, number: int, number_bytes: bytes, payload: bytes, largest_acked: int) -> int:
+        """Seal a packet; returns its size. `number_bytes` has the right length for `number`, or for one less."""
+        length = len(number_bytes)
+        truncated = (number & ((1 << 8 * length) - 1)).to_bytes(length, "big")
+        first = 0x40 | (0x04 if self.phase & 1 else 0) | length - 1
+        ciphertext = self._sealing.seal(number, bytes((first,)) + self._cid + truncated, payload)
+        self._firsts.append(first)
+        self._numbers.append(truncated)
+        self._ciphertexts.append(ciphertext)
+        self.samples.append(ciphertext[4 - length : 20 - length])
+        return 1 + len(self._cid) + length + len(ciphertext)
+
+    def protect(self) -> list[bytes]:
+        """The datagrams, header protection applied (RFC 9001 §5.4)."""
+        masks = self._sealing.masks(self.samples)
+        cid = self._cid
+        numbers = self._numbers
+        datagrams: list[bytes] = []
+        position = 0
+        index = 0
+        for ciphertext in self._ciphertexts:
+            number = numbers[index]
+            length = len(number)
+            mask = int.from_bytes(masks[position + 1 : position + 1 + length], "big")
+            first = self._firsts[index] ^ (masks[position] & 0x1F)
+            masked = (int.from_bytes(number, "big") ^ mask).to_bytes(length, "big")
+            datagrams.append(b"".join((bytes((first,)), cid, masked, ciphertext)))
+            position += 16
+            index += 1
+        return datagrams
+
+

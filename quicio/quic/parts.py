@@ -1,0 +1,143 @@
+"""The components of one connection, wired and in their order of writing.
+
+Inbound and Outbound need most of the components, and both need the one rule that concerns all: what happens when the keys
+of a packet number space are discarded (RFC 9001 §4.9). The connection builds one of these; no component sees it.
+"""
+
+from collections import deque
+from math import inf
+
+from quicio.quic.component import Component, Wants
+from quicio.quic.datagrams import Datagrams
+from quicio.quic.events import QuicEvent
+from quicio.quic.handshake import Handshake
+from quicio.quic.lifecycle import Lifecycle
+from quicio.quic.observer import Observer
+from quicio.quic.paths.connection_ids import ConnectionIds
+from quicio.quic.paths.validation import Paths
+from quicio.quic.recovery.acks import Acks
+from quicio.quic.recovery.loss import LossDetection
+from quicio.quic.streams.collection import Streams
+from quicio.quic.wire.constants import EPOCH_HANDSHAKE, EPOCH_INITIAL, EPOCH_ONE_RTT, HANDSHAKE, INITIAL
+from quicio.quic.wire.crypto import KeyRing
+from quicio.quic.wire.transport_parameters import TransportParameters
+
+EPOCH_OF_SPACE: list[int] = [EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT]
+
+
+class Parts:
+    """What a connection is made of."""
+
+    def __init__(
+        self,
+        *,
+        is_client: bool,
+        wants: Wants,
+        events: deque[QuicEvent],
+        keys: KeyRing,
+        acks: Acks,
+        loss: LossDetection,
+        handshake: Handshake,
+        streams: Streams,
+        datagrams: Datagrams,
+        connection_ids: ConnectionIds,
+        paths: Paths,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self.is_client = is_client
+        self.wants = wants
+        self.events = events
+        self.keys = keys
+        self.acks = acks
+        self.loss = loss
+        self.handshake = handshake
+        self.streams = streams
+        self.datagrams = datagrams
+        self.connection_ids = connection_ids
+        self.paths = paths
+        self.lifecycle = lifecycle
+        self.observer: Observer | None = None
+        # Those that write, ACKs apart: first what others wait for, bulk data last.
+        self.writers: list[Component] = [handshake, paths, connection_ids, lifecycle, datagrams, streams]
+        self.timed: list[Component] = [lifecycle, loss, acks, paths]
+        self.initial_cid = b""  # what the Initial keys are derived from
+        self.initial_token = b""  # what a client's Initial packets carry
+        self._are_parameters_applied = False
+        self.peer_max_ack_delay = 0.025
+        self.peer_ack_delay_scale = 8e-6  # seconds a unit of the peer's ACK Delay, by its ack_delay_exponent
+
+    def discard_space(self, space: int) -> None:
+        """The keys of `space` are no longer needed (RFC 9001 §4.9): everybody forgets it."""
+        epoch = EPOCH_OF_SPACE[space]
+        if self.keys.sealing[epoch] is None and self.keys.opening[epoch] is None:
+            return
+        self.keys.discard(epoch)
+        self.loss.discard(space)
+        self.acks.on_space_discarded(space)
+        for component in self.writers:
+            component.on_space_discarded(space)
+        self.recompute_wants()
+
+    def after_crypto(self, now: float) -> None:
+        """A packet may have moved the handshake: act on what is new, each thing once."""
+        handshake = self.handshake
+        if handshake.version_changed:
+            handshake.version_changed = False
+            self.keys.install_initial(self.initial_cid, handshake.version)
+        if handshake.remote_parameters is not None and not self._are_parameters_applied:
+            self._are_parameters_applied = True
+            self._apply_parameters(handshake.remote_parameters)
+        if self.keys.sealing[EPOCH_HANDSHAKE] is not None:
+            self.loss.has_handshake_keys = True
+        if handshake.is_complete:
+            self.lifecycle.on_handshake_complete(now)
+        if handshake.is_confirmed and not self.keys.confirmed:
+            self._confirm_handshake(now)
+
+    def _apply_parameters(self, parameters: TransportParameters) -> None:
+        """What the peer announced (RFC 9000 §18.2) reaches those whom it concerns."""
+        self.peer_max_ack_delay = parameters.max_ack_delay / 1000
+        self.peer_ack_delay_scale = (1 << parameters.ack_delay_exponent) / 1_000_000
+        self.loss.max_ack_delay = self.peer_max_ack_delay
+        self.lifecycle.on_peer_idle_timeout(parameters.max_idle_timeout / 1000)
+        self.connection_ids.on_peer_limit(parameters.active_connection_id_limit)
+        first = self.connection_ids.peer.get(0)
+        if first is not None and parameters.stateless_reset_token is not None:
+            first.reset_token = parameters.stateless_reset_token
+        self.datagrams.on_parameters(parameters.max_datagram_frame_size)
+        self.streams.on_parameters(parameters)
+        self.paths.on_peer_limits(parameters.max_udp_payload_size, parameters.disable_active_migration)
+
+    def _confirm_handshake(self, now: float) -> None:
+        """RFC 9001 §4.1.2: the handshake's keys go, migration and key updates may come."""
+        self.discard_space(INITIAL)
+        self.discard_space(HANDSHAKE)
+        self.keys.confirmed = True
+        self.loss.on_handshake_confirmed(now)
+        self.paths.can_migrate = True
+        self.connection_ids.replenish()
+
+    def follow_path(self) -> None:
+        """Recovery and flow control measure on the active path, which may have changed."""
+        path = self.paths.active
+        if self.loss.path is not path:
+            self.loss.path = path
+            self.streams.rtt = path.rtt
+
+    def recompute_wants(self) -> None:
+        """Make the shared mask exactly the union over the components."""
+        mask = self.acks.pending
+        for component in self.writers:
+            mask |= component.pending
+        self.wants.mask = mask
+
+    def pto(self) -> float:
+        """The probe timeout on the active path, without backoff (RFC 9002 §6.2.1)."""
+        return self.paths.active.rtt.pto(self.peer_max_ack_delay)
+
+    def deadline(self) -> float:
+        """The earliest deadline of all components."""
+        earliest = inf
+        for component in self.timed:
+            earliest = min(earliest, component.deadline)
+        return earliest
