@@ -50,32 +50,39 @@ NO_IPV6: Final = frozenset(
 GSO_REFUSED: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE})
 WSAEMSGSIZE: Final = 10040  # Windows has its own number for EMSGSIZE
 WOULD_BLOCK: Final = errno.EAGAIN
+REUSE_PORT: Final[int | None] = getattr(socket, "SO_REUSEPORT", None)
 
 Create = Callable[[int, int], socket.socket]
 
 
 def open_socket(
-    host: str | None, port: int, *, reuse_port: bool = False, create: Create = socket.socket
+    host: str | None,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    create: Create = socket.socket,
+    reuse_option: int | None = REUSE_PORT,
 ) -> socket.socket:
     """A bound UDP socket. `create` makes it from family and type; see `UdpSocket.bind` for the rest."""
+    if reuse_port and reuse_option is None:
+        raise ValueError("reuse_port needs SO_REUSEPORT, which this platform lacks: leave it out")
+    shared = reuse_option if reuse_port else None
     if host is None:
         try:
-            return _open_bound("::", port, reuse_port, create)
+            return _open_bound("::", port, shared, create)
         except OSError as error:
             if error.errno not in NO_IPV6:
                 raise
-        return _open_bound("0.0.0.0", port, reuse_port, create)
-    return _open_bound(canonical_host(host), port, reuse_port, create)
+        return _open_bound("0.0.0.0", port, shared, create)
+    return _open_bound(canonical_host(host), port, shared, create)
 
 
-def _open_bound(host: str, port: int, reuse_port: bool, create: Create) -> socket.socket:
+def _open_bound(host: str, port: int, reuse_option: int | None, create: Create) -> socket.socket:
     is_ipv6 = ":" in host
     sock = create(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        if reuse_port:
-            if not hasattr(socket, "SO_REUSEPORT"):
-                raise ValueError("reuse_port needs SO_REUSEPORT, which this platform lacks: leave it out")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if reuse_option is not None:
+            sock.setsockopt(socket.SOL_SOCKET, reuse_option, 1)
         if is_ipv6:
             bare, _, zone = host.partition("%")
             if bare == "::":
@@ -111,7 +118,9 @@ class UdpSocket:
     in use. Raises `ValueError` when `sock` is no IPv4 or IPv6 UDP socket.
     """
 
-    def __init__(self, sock: socket.socket, *, features: Features | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, *, features: Features | None = None, ancillary_size: int = ANCILLARY_SIZE
+    ) -> None:
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
             raise ValueError(f"{sock!r} is not a UDP socket of IPv4 or IPv6")
         sock.setblocking(False)
@@ -127,7 +136,7 @@ class UdpSocket:
         self.receive_buffer_size = enlarge_buffer(sock, socket.SO_RCVBUF)
         self.send_buffer_size = enlarge_buffer(sock, socket.SO_SNDBUF)
         self._ancillary = Ancillary(self.features, self._numbers)
-        self._ancillary_size = ANCILLARY_SIZE
+        self._ancillary_size = ancillary_size  # room for incoming items; grows when it was too small
         self._buffer = bytearray(0 if self.features.msg else RECEIVE_SIZE)
         self.last_error: OSError | None = None
         self.receives = 0  # system calls that gave datagrams
@@ -143,7 +152,13 @@ class UdpSocket:
 
     @classmethod
     def bind(
-        cls, host: str | None, port: int = 0, *, reuse_port: bool = False, features: Features | None = None
+        cls,
+        host: str | None,
+        port: int = 0,
+        *,
+        reuse_port: bool = False,
+        features: Features | None = None,
+        ancillary_size: int = ANCILLARY_SIZE,
     ) -> Self:
         """Open and bind a socket, for a server or a client.
 
@@ -153,7 +168,7 @@ class UdpSocket:
         """
         sock = open_socket(host, port, reuse_port=reuse_port)
         try:
-            return cls(sock, features=features)
+            return cls(sock, features=features, ancillary_size=ancillary_size)
         except BaseException:
             sock.close()
             raise
