@@ -20,9 +20,10 @@ Left to others: where the system keeps its authorities (`quicio.environment`), p
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -35,6 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -99,6 +101,16 @@ def check_private_key(certificate: x509.Certificate, key: PrivateKey) -> None:
         raise ValueError("the private key does not belong to the certificate: give the key of the chain's first one")
 
 
+def parse_peer_certificate(data: bytes) -> x509.Certificate:
+    """Parse a certificate in DER that a peer sent. Raises `AlertBadCertificate`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # nothing that this side could change
+            return x509.load_der_x509_certificate(data)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise AlertBadCertificate(f"a certificate of the peer cannot be parsed: {error}") from error
+
+
 # What is trusted.
 
 
@@ -154,13 +166,14 @@ def verify_chain(
         return AlertBadCertificate("there is no server name to verify the certificate for: set one")
     if not trust.certificates:
         return AlertUnknownCA(f"no certificate is trusted: {trust.description} is empty")
-    attempt = _Attempt(chain, trust, datetime.fromtimestamp(now, timezone.utc))
+    attempt = _Attempt(chain, trust, datetime.fromtimestamp(now, UTC))
     try:
-        reason = attempt.verify(_subject(server_name))
+        verifier = attempt.verifier(_subject(server_name))
     except ValueError:
         return AlertBadCertificate(
             f"{server_name!r} is neither a DNS name nor an IP address: no certificate can be for it"
         )
+    reason = attempt.run(verifier)
     return True if reason is None else _Diagnosis(attempt, server_name, reason).alert()
 
 
@@ -181,20 +194,23 @@ class _Attempt:
         self.date = date
         self.misuse: str | None = None  # why a validator of ours refused, which the library does not pass on
 
-    def verify(self, subject: verification.Subject) -> str | None:
-        """None when all is well, else the library's reason. Raises `ValueError` for a subject that is no name."""
-        self.misuse = None
-        verifier = (
+    def verifier(self, subject: verification.Subject) -> verification.ServerVerifier:
+        """The library's verifier with our policy. Raises `ValueError` for a subject that is no name."""
+        return (
             verification.PolicyBuilder()
-            .store(verification.Store(self.trust.certificates))
+            .store(verification.Store(list(self.trust.certificates)))
             .time(self.date)
             .max_chain_depth(MAX_CHAIN_DEPTH)
             .extension_policies(ca_policy=self._authority_policy(), ee_policy=self._leaf_policy())
             .build_server_verifier(subject)
         )
+
+    def run(self, verifier: verification.ServerVerifier) -> str | None:
+        """None when all is well, else the library's reason."""
+        self.misuse = None
         try:
             verifier.verify(self.chain[0], list(self.chain[1:]))
-        except verification.VerificationError as error:
+        except (verification.VerificationError, ValueError) as error:  # the latter for what it cannot parse
             return str(error).removeprefix("validation failed: ")
         return None
 
@@ -251,13 +267,13 @@ class _Diagnosis:
         """The most telling reason first: dates, name, missing issuer; else what a validator or the library said."""
         leaf = self._attempt.chain[0]
         misuse = self._attempt.misuse
-        return (
-            self._dates(leaf)
-            or self._name(leaf)
-            or self._issuers()
-            or (AlertUnsupportedCertificate(misuse) if misuse is not None else None)
-            or AlertBadCertificate(f"the certificate for {self._server_name} is refused: {self._reason}")
-        )
+        try:
+            found = self._dates(leaf) or self._name(leaf) or self._issuers()
+        except ValueError:  # names are parsed when they are read: a malformed certificate cannot be described
+            found = None
+        if found is None and misuse is not None:
+            found = AlertUnsupportedCertificate(misuse)
+        return found or AlertBadCertificate(f"the certificate for {self._server_name} is refused: {self._reason}")
 
     def _dates(self, certificate: x509.Certificate) -> Alert | None:
         who = _who(certificate.subject)
@@ -278,17 +294,15 @@ class _Diagnosis:
             return AlertBadCertificate(
                 f"the certificate is not for {self._server_name}: it names no host in subjectAltName"
             )
-        misuse = self._attempt.misuse
         for text, subject in subjects[:MAX_NAMES_TOLD]:
             try:
-                passes = self._attempt.verify(subject) is None
-            except ValueError:
+                passes = self._attempt.run(self._attempt.verifier(subject)) is None
+            except ValueError:  # a name that the certificate's maker made up
                 continue
             if passes:
                 told = ", ".join(text for text, _ in subjects[:MAX_NAMES_TOLD])
                 more = f" and {len(subjects) - MAX_NAMES_TOLD} more" if len(subjects) > MAX_NAMES_TOLD else ""
                 return AlertBadCertificate(f"the certificate is for {told}{more}, not for {self._server_name}")
-        self._attempt.misuse = misuse
         return None
 
     def _issuers(self) -> Alert | None:

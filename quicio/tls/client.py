@@ -21,16 +21,14 @@ client certificate gets an empty one, which is an answer (§4.4.2). Tickets are 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 from functools import partial
 from typing import Final
 
-from cryptography import x509
-
 from quicio.environment import Environment
 from quicio.tls import extensions, signatures
 from quicio.tls.alerts import (
-    AlertBadCertificate,
     AlertDecodeError,
     AlertIllegalParameter,
     AlertMissingExtension,
@@ -39,6 +37,7 @@ from quicio.tls.alerts import (
     AlertUnexpectedMessage,
     AlertUnsupportedExtension,
 )
+from quicio.tls.certificates import parse_peer_certificate
 from quicio.tls.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
@@ -80,10 +79,14 @@ class State(Enum):
     CONNECTED = auto()
 
 
-# Where an answer to each extension of the ClientHello may stand (RFC 8446 §4.2). Opaque ones: EncryptedExtensions.
-_IN_SERVER_HELLO: Final = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE})
-_IN_RETRY: Final = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.COOKIE})
-_IN_ENCRYPTED: Final = frozenset({ExtensionType.SERVER_NAME, ExtensionType.SUPPORTED_GROUPS, ExtensionType.ALPN})
+# Which extensions each message may answer (RFC 8446 §4.2); opaque ones are answered in EncryptedExtensions.
+_IN_SERVER_HELLO: Final[frozenset[int]] = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE})
+_IN_RETRY: Final[frozenset[int]] = frozenset(
+    {ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.COOKIE}
+)
+_IN_ENCRYPTED: Final[frozenset[int]] = frozenset(
+    {ExtensionType.SERVER_NAME, ExtensionType.SUPPORTED_GROUPS, ExtensionType.ALPN}
+)
 
 
 class ClientHandshake(Handshake):
@@ -197,17 +200,16 @@ class ClientHandshake(Handshake):
                 f"the server chose cipher suite {hello.cipher_suite:#06x}, which was not offered"
             )
 
-    def _check_answers(self, items: Extensions, allowed: frozenset[ExtensionType]) -> None:
+    def _check_answers(self, items: Extensions, allowed: Collection[int]) -> None:
         """Every answer was asked for, and stands in the right message (RFC 8446 §4.2)."""
         assert self._hello is not None  # sent in start()
         offered = {kind for kind, _ in self._hello.extensions}
         for kind, _ in items:
-            if kind in allowed and (kind in offered or kind == ExtensionType.COOKIE):
-                continue
-            if kind not in offered:
-                raise AlertUnsupportedExtension(f"the server answers extension {kind}, which was not offered")
-            if allowed is not _IN_ENCRYPTED or kind not in {kind for kind, _ in self.local_extensions}:
+            if kind not in allowed and kind in offered:
                 raise AlertIllegalParameter(f"extension {kind} stands in a message where it is not allowed")
+            # The cookie is the one thing that a server may bring up itself (RFC 8446 §4.2.2).
+            if kind not in offered and (kind != ExtensionType.COOKIE or kind not in allowed):
+                raise AlertUnsupportedExtension(f"the server answers extension {kind}, which was not offered")
 
     def _on_hello_retry_request(self, hello: ServerHello, fields: dict[int, bytes], message: bytes) -> None:
         cookie: bytes | None = None
@@ -228,15 +230,15 @@ class ClientHandshake(Handshake):
         self._transcript.use(HASHES[hello.cipher_suite])
         self._transcript.restart_with_message_hash()
         self._transcript.add(message)
-        if self._received:
-            raise AlertUnexpectedMessage("bytes follow a HelloRetryRequest")
+        self._receive_at(EPOCH_INITIAL)
         self._send_client_hello(cookie)
 
     # The server's protected messages.
 
     def _on_encrypted_extensions(self, message: bytes) -> None:
         answers = EncryptedExtensions.parse(message[HEADER_SIZE:]).extensions
-        self._check_answers(answers, _IN_ENCRYPTED)
+        opaque = {kind for kind, _ in self.local_extensions}
+        self._check_answers(answers, _IN_ENCRYPTED | opaque)
         fields = dict(answers)
         if ExtensionType.SERVER_NAME in fields:
             extensions.parse_empty(fields[ExtensionType.SERVER_NAME], "server_name")
@@ -248,7 +250,6 @@ class ClientHandshake(Handshake):
             if kind not in fields:
                 raise AlertMissingExtension(f"the server does not send extension {kind}")
         self._transcript.add(message)
-        opaque = {kind for kind, _ in self.local_extensions}
         self.outputs.append(PeerExtensions({kind: data for kind, data in answers if kind in opaque}))
         self._state = State.WAIT_CERTIFICATE_OR_REQUEST
 
@@ -285,10 +286,7 @@ class ClientHandshake(Handshake):
         for data, items in certificate.entries:
             if items:
                 raise AlertUnsupportedExtension(f"a certificate has extension {items[0][0]}, which was not offered")
-            try:
-                self.peer_certificates.append(x509.load_der_x509_certificate(data))
-            except ValueError as error:
-                raise AlertBadCertificate("a certificate of the server cannot be parsed") from error
+            self.peer_certificates.append(parse_peer_certificate(data))
         self._transcript.add(message)
         self._state = State.WAIT_CERTIFICATE_VERIFY
 
@@ -331,7 +329,7 @@ class ClientHandshake(Handshake):
         self.outputs.append(TicketReceived(ticket, int(self.cipher_suite), key))
 
 
-_HANDLERS: Final = {
+_HANDLERS: Final[dict[State, dict[int, Callable[[ClientHandshake, bytes], None]]]] = {
     State.START: {},
     State.WAIT_SERVER_HELLO: {HandshakeType.SERVER_HELLO: ClientHandshake._on_server_hello},
     State.WAIT_ENCRYPTED_EXTENSIONS: {HandshakeType.ENCRYPTED_EXTENSIONS: ClientHandshake._on_encrypted_extensions},

@@ -135,9 +135,13 @@ class Handshake:
     def decide(self, decision_id: int, answer: object) -> None:
         """Answer a decision. An `Alert` given as the answer is raised, like one that comes from going on.
 
+        An answer that comes after the handshake failed is ignored.
+
         Raises `ValueError` when `decision_id` is not the decision awaited, and `TypeError` or `ValueError` for an answer
         that cannot be used; the decision is then still awaited.
         """
+        if self.is_failed:
+            return
         if self._decision_id is None or decision_id != self._decision_id:
             raise ValueError(f"no decision {decision_id} is awaited: each decision is answered once, with its own id")
         try:
@@ -197,8 +201,9 @@ class Handshake:
         self._decision_id = None
 
     def _receive_at(self, epoch: int) -> None:
+        """The peer's next message answers ours, or comes under new keys: there can be nothing of it yet."""
         if self._received:
-            raise AlertUnexpectedMessage("handshake bytes are left over where the keys change")
+            raise AlertUnexpectedMessage("handshake bytes are left over at the end of the peer's flight")
         self.receive_epoch = epoch
 
     def _record(self, message: bytes) -> bytes:

@@ -20,6 +20,7 @@ offence is the transport's business (for QUIC it is, RFC 9001 §8.4), which find
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -33,8 +34,8 @@ from quicio.tls.alerts import (
     AlertIllegalParameter,
     AlertMissingExtension,
     AlertProtocolVersion,
-    AlertUnexpectedMessage,
 )
+from quicio.tls.certificates import check_private_key
 from quicio.tls.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
@@ -117,8 +118,6 @@ class ServerHandshake(Handshake):
         group, share = self._choose_share(hello)
         self.group = group
         if share is None:
-            if first is not None:
-                raise AlertIllegalParameter("the second ClientHello lacks the key share that was asked for")
             self._retry(hello, group)
             return
         self._share = share
@@ -175,9 +174,8 @@ class ServerHandshake(Handshake):
             items.append((ExtensionType.COOKIE, extensions.encode_cookie(self._settings.cookie)))
         request = ServerHello(HELLO_RETRY_REQUEST_RANDOM, self.cipher_suite, items, hello.legacy_session_id)
         self._transcript.restart_with_message_hash()
+        self._receive_at(EPOCH_INITIAL)
         self._send(EPOCH_INITIAL, self._record(request.encode()))
-        if self._received:
-            raise AlertUnexpectedMessage("bytes follow the first ClientHello")
         self._state = State.WAIT_SECOND_CLIENT_HELLO
 
     def _check_second(self, first: ClientHello, second: ClientHello) -> None:
@@ -203,6 +201,7 @@ class ServerHandshake(Handshake):
             raise TypeError("the answer to a ClientHelloDecision is a ClientHelloAnswer, or an Alert")
         if not answer.certificate_chain:
             raise ValueError("a ClientHelloAnswer needs a certificate")
+        check_private_key(answer.certificate_chain[0], answer.private_key)
         hello = self._hello
         assert hello is not None  # the decision is about it
         if answer.alpn is not None and answer.alpn.encode() not in (hello.alpn_protocols or ()):
@@ -223,7 +222,8 @@ class ServerHandshake(Handshake):
         self._state = State.WAIT_FINISHED
 
     def _send_server_hello(self, hello: ClientHello) -> None:
-        assert self.group is not None and self.cipher_suite is not None  # chosen before
+        assert self.group is not None  # chosen with the ClientHello, as the cipher suite was
+        assert self.cipher_suite is not None
         share, secret = self._settings.generate_key_pair(self.group).respond(self._share)
         items: Extensions = [
             (ExtensionType.KEY_SHARE, extensions.encode_key_share(self.group, share)),
@@ -257,7 +257,7 @@ class ServerHandshake(Handshake):
         self._complete()
 
 
-_HANDLERS: Final = {
+_HANDLERS: Final[dict[State, dict[int, Callable[[ServerHandshake, bytes], None]]]] = {
     State.WAIT_CLIENT_HELLO: {HandshakeType.CLIENT_HELLO: ServerHandshake._on_client_hello},
     State.WAIT_SECOND_CLIENT_HELLO: {HandshakeType.CLIENT_HELLO: ServerHandshake._on_client_hello},
     State.WAIT_FINISHED: {HandshakeType.FINISHED: ServerHandshake._on_finished},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from quicio.environment import DEFAULT_ENVIRONMENT
 from quicio.tls.constants import CipherSuite
@@ -42,7 +42,7 @@ class SessionTicket:
 
     def is_valid_at(self, now: float) -> bool:
         """Whether the ticket can be used at the date `now`, in seconds since the Unix epoch."""
-        return self.not_valid_before <= datetime.fromtimestamp(now, timezone.utc) <= self.not_valid_after
+        return self.not_valid_before <= datetime.fromtimestamp(now, UTC) <= self.not_valid_after
 
     def obfuscated_age_at(self, now: float) -> int:
         """The ticket's age in milliseconds at the date `now`, plus `age_add`, modulo 2^32."""

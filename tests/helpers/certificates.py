@@ -8,7 +8,7 @@ signatures always have 64 bytes, under an ECDSA authority.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
 
@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from quicio.tls.certificates import TrustStore
 from quicio.tls.signatures import PrivateKey
 
-EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = EPOCH.timestamp()
 """A date at which all that is made here is valid, unless asked otherwise."""
 
@@ -85,8 +85,17 @@ def make_key(kind: str, number: int = 0) -> PrivateKey:
 
 def key_usage(*allowed: str) -> x509.KeyUsage:
     """A KeyUsage extension that allows only what is named, such as "digital_signature"."""
-    kinds = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    kinds += ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    kinds = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
     return x509.KeyUsage(**{kind: kind in allowed for kind in kinds})
 
 
