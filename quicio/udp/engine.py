@@ -194,14 +194,13 @@ class Engine:
         ready = self._ready
         while ready:
             connection = ready.popleft()
+            self._queued.discard(connection)
             transmit = connection.next_transmit(now, TRANSMIT_QUANTUM)
             if transmit is None:
-                self._queued.discard(connection)
                 self._unsettled.discard(connection)
                 self._settle(connection)
                 continue
-            ready.append(connection)
-            self._unsettled.add(connection)
+            self.touch(connection)
             if not self._send(transmit):
                 return False
         return True
