@@ -460,6 +460,14 @@ class Streams(Component):
             self._after_receiving(stream_id, stream.receive)
         self._discard_if_closed(stream_id)
 
+    def has_unacknowledged_data(self) -> bool:
+        """Does data, an end or a reset of any stream still wait for the peer's acknowledgement? Visits every stream."""
+        for stream in self.streams.values():
+            half = stream.send
+            if half is not None and half.state < SEND_DATA_RECVD and (half.final_size >= 0 or half.buffer.size()):
+                return True
+        return False
+
     def set_priority(self, stream_id: int, urgency: int, incremental: bool) -> None:
         """Set when the stream's turn comes (RFC 9218 §4): urgency 0 (first) to 7; incremental streams take turns."""
         if not 0 <= urgency < URGENCIES:
