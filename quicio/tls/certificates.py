@@ -167,14 +167,18 @@ def verify_chain(
     if not trust.certificates:
         return AlertUnknownCA(f"no certificate is trusted: {trust.description} is empty")
     attempt = _Attempt(chain, trust, datetime.fromtimestamp(now, UTC))
+    subject = _subject(server_name)
     try:
-        verifier = attempt.verifier(_subject(server_name))
+        verifier = attempt.verifier(subject)
     except ValueError:
         return AlertBadCertificate(
             f"{server_name!r} is neither a DNS name nor an IP address: no certificate can be for it"
         )
     reason = attempt.run(verifier)
-    return True if reason is None else _Diagnosis(attempt, server_name, reason).alert()
+    if reason is None:
+        return True
+    asked = f"address {server_name}" if isinstance(subject, x509.IPAddress) else server_name
+    return _Diagnosis(attempt, asked, reason).alert()
 
 
 def _subject(server_name: str) -> verification.Subject:
@@ -346,5 +350,5 @@ def _subjects(leaf: x509.Certificate) -> list[tuple[str, verification.Subject]]:
         # What a wildcard matches: any one label in its place (RFC 6125 §6.4.3).
         subjects.append((dns_name, x509.DNSName(dns_name.replace("*", "any", 1))))
     for address in names.get_values_for_type(x509.IPAddress):
-        subjects.append((str(address), x509.IPAddress(address)))
+        subjects.append((f"address {address}", x509.IPAddress(address)))
     return subjects

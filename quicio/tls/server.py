@@ -166,12 +166,10 @@ class ServerHandshake(Handshake):
 
     def _retry(self, hello: ClientHello, group: int) -> None:
         assert self.cipher_suite is not None  # chosen before
-        items: Extensions = [
-            (ExtensionType.KEY_SHARE, extensions.encode_selected(group)),
-            (ExtensionType.SUPPORTED_VERSIONS, extensions.encode_selected(TLS_1_3)),
-        ]
+        items: Extensions = [(ExtensionType.KEY_SHARE, extensions.encode_selected(group))]
         if self._settings.cookie:
             items.append((ExtensionType.COOKIE, extensions.encode_cookie(self._settings.cookie)))
+        items.append((ExtensionType.SUPPORTED_VERSIONS, extensions.encode_selected(TLS_1_3)))
         request = ServerHello(HELLO_RETRY_REQUEST_RANDOM, self.cipher_suite, items, hello.legacy_session_id)
         self._transcript.restart_with_message_hash()
         self._receive_at(EPOCH_INITIAL)
