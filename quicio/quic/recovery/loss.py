@@ -114,7 +114,7 @@ class LossDetection(Component):
             packet.delivered = delivered
             packet.delivered_time = path.delivered_time
             packet.first_sent_time = path.first_sent_time
-            packet.is_app_limited = 0 < path.app_limited_until >= delivered
+            packet.is_app_limited = path.app_limited_until > 0 and delivered <= path.app_limited_until
             size = packet.size
             path.in_flight += size
             path.congestion.on_sent(now, size, path.in_flight)
@@ -433,7 +433,7 @@ class LossDetection(Component):
         first = -1.0  # when the first packet of an unbroken run of losses was sent
         previous = -1
         for packet in lost:
-            if previous >= 0 and not self._all_lost_between(state, previous, packet.number):
+            if previous >= 0 and not state.is_unbroken(previous, packet.number):
                 first = -1.0
             previous = packet.number
             if packet.ack_eliciting and packet.sent_time > rtt.first_sample_time:
@@ -442,12 +442,6 @@ class LossDetection(Component):
                 elif packet.sent_time - first > duration:
                     return True
         return False
-
-    def _all_lost_between(self, state: SpaceState, number: int, later: int) -> bool:
-        for between in range(number + 1, later):
-            if between not in state.lost and between not in state.skipped:
-                return False
-        return True
 
     # The clock.
 

@@ -252,6 +252,13 @@ class SpaceState:
                 del numbers[first:after]
         return found
 
+    def is_unbroken(self, number: int, later: int) -> bool:
+        """Whether every number between the two was lost (and is remembered) or never used."""
+        for between in range(number + 1, later):
+            if between not in self.lost and between not in self.skipped:
+                return False
+        return True
+
     def take_stale(self, now: float, age: float) -> list[SentPacket]:
         """Remove and return the remembered packets, from the oldest on, that were lost `age` seconds ago or earlier."""
         numbers = self.lost_numbers
