@@ -90,6 +90,4 @@ def close_frame(reason: CloseReason, space: int) -> bytes:
         if space == APPLICATION:
             return encode_application_close(code, text)
         return encode_transport_close(APPLICATION_ERROR, PADDING, b"")
-    if space == INITIAL:
-        text = text[:64]  # all spaces share one datagram
     return encode_transport_close(code, reason.frame_type or PADDING, text)

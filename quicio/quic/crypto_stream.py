@@ -54,6 +54,11 @@ class CryptoSender:
         for index in range(len(self._acked.starts)):
             self._pending.subtract(self._acked.starts[index], self._acked.stops[index])
 
+    def offer_all_again(self) -> None:
+        """Send everything again: whoever received it has kept nothing."""
+        if self._data:
+            self._pending.add(0, len(self._data))
+
 
 class CryptoReceiver:
     """Bytes received, in order once their predecessors have come."""

@@ -115,6 +115,11 @@ class Handshake(Component):
         self.local_parameters.version_information = (version, self.versions)
         self.start()
 
+    def on_retry(self) -> None:
+        """Client: everything in Initial packets is sent again, with the token (RFC 9000 §17.2.5.2)."""
+        self._senders[INITIAL].offer_all_again()
+        self.want(1 << INITIAL)
+
     # --- CRYPTO in ---------------------------------------------------------------------------------------------------
 
     def on_crypto_frame(self, space: int, offset: int, data: bytes) -> None:
@@ -162,8 +167,8 @@ class Handshake(Component):
             else:
                 self.machine.decide(output.id, self._policy.verify(output))
         elif isinstance(output, tls.PeerExtensions):
+            self._read_parameters(output.extensions)
             if self.is_client:
-                self._read_parameters(output.extensions)
                 self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
         elif isinstance(output, tls.HandshakeComplete):
             self._on_complete()
@@ -176,7 +181,6 @@ class Handshake(Component):
         self.new_keys = True
 
     def _on_client_hello(self, output: tls.ClientHelloDecision) -> None:
-        self._read_parameters(output.client_hello.extensions)
         self._choose_version()
         self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
         if self.deferred_decisions:

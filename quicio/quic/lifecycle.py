@@ -36,7 +36,7 @@ TERMINATED: Final = 4
 
 MAX_PENDING_PINGS: Final = 1024
 MAX_CLOSE_INTERVAL: Final = 1024  # packets between two repetitions of CONNECTION_CLOSE
-REASON_MAX_SIZE: Final = 512  # bytes of a reason phrase that are sent
+REASON_MAX_SIZE: Final = 300  # bytes of a reason phrase that are sent: packets of three spaces share one datagram
 
 # What ended the connection, for faces that raise a different error for each.
 CAUSE_NONE: Final = 0

@@ -61,7 +61,7 @@ class Negotiation:
         self.has_negotiated = True
         for version in handshake.versions:
             if version in header.supported_versions and is_known_version(version):
-                parts.loss.discard(INITIAL)
+                parts.loss.forget_space(INITIAL)
                 self.start_initial(self._random_bytes(INITIAL_CID_LENGTH), version)
                 handshake.restart(version)
                 return True
@@ -98,7 +98,8 @@ class Negotiation:
         parts.paths.active.peer_cid = header.source_cid
         handshake.expected_retry_cid = header.source_cid
         parts.keys.install_initial(header.source_cid, handshake.version)
-        parts.loss.resend(INITIAL, now)
+        parts.loss.forget_space(INITIAL)
+        handshake.on_retry()
         return True
 
     # --- compatible versions -----------------------------------------------------------------------------------------

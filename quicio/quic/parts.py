@@ -113,7 +113,7 @@ class Parts:
         self.discard_space(INITIAL)
         self.discard_space(HANDSHAKE)
         self.keys.confirmed = True
-        self.loss.on_handshake_confirmed(now)
+        self.loss.on_handshake_confirmed()
         self.paths.can_migrate = True
         self.connection_ids.replenish()
 

@@ -75,17 +75,19 @@ class LongPacket:
         self.ack_eliciting = False
         self.in_flight = False
 
-    def finish(self, number: int, payload: bytes, packet: PacketBuilder, min_payload: int) -> None:
-        """Take over what the components wrote."""
+    def complete(self, number: int, payload: bytes) -> None:
+        """The packet holds `payload` and nobody waits for its fate."""
         self.number = number
         self.payload = payload
-        if len(payload) < min_payload:
-            self.payload += bytes(min_payload - len(payload))
+        self.size = self.overhead + len(payload)
+
+    def finish(self, number: int, payload: bytes, packet: PacketBuilder, min_payload: int) -> None:
+        """Take over what the components wrote."""
+        self.complete(number, payload + bytes(max(0, min_payload - len(payload))))
         self.kind = packet.kind
         self.tokens = packet.tokens
         self.ack_eliciting = packet.ack_eliciting
         self.in_flight = packet.in_flight
-        self.size = self.overhead + len(self.payload)
 
     def pad(self, size: int) -> None:
         """Append PADDING frames."""

@@ -1,0 +1,574 @@
+"""The endpoint: one socket's worth of connections, without the socket (RFC 9000 §5.2, §6.1, §8.1, §10.3).
+
+It routes datagrams to connections by their destination connection ID, by the invariants alone (RFC 8999): a slice and one
+dict look-up. What belongs to no connection may start one, deserve a stateless answer, or be dropped:
+
+- an Initial packet of a known version, in a datagram of 1200 bytes or more, becomes an `Incoming`, offered to a policy before
+  any TLS state exists; later datagrams of the same client wait with it (`MAX_INCOMING_DATAGRAMS`);
+- an unknown version, in a datagram of 1200 bytes or more, is answered with Version Negotiation, never with one larger than
+  the datagram, and never in answer to another (version 0);
+- a short header may be answered with a stateless reset, smaller than what triggered it;
+- a datagram for a connection that has ended meets its stub, which repeats the CONNECTION_CLOSE for a while.
+
+Limits: `HALF_OPEN_LIMIT` connections whose handshake is not complete (beyond, new ones are refused; from a quarter of it on the
+default policy asks for a Retry), `MAX_UNDECIDED` incoming ones, `MAX_STUBS`, `MAX_ANSWERS` stateless answers waiting and
+`ANSWERS_PER_SECOND` of them. Connection IDs here have one length for all connections of the endpoint.
+
+What it leaves to others: sockets and clocks (the engine), everything inside a connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Final
+
+from quicio.environment import DEFAULT_ENVIRONMENT, Environment
+from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.connection import QuicConnection
+from quicio.quic.paths.connection_ids import ConnectionIdIssuer
+from quicio.quic.retry import FORMAT as RETRY_TOKEN_FORMAT
+from quicio.quic.retry import QuicRetryTokenHandler
+from quicio.quic.sealing import LongPacket
+from quicio.quic.transmit import Received, Transmit
+from quicio.quic.wire.constants import (
+    CONNECTION_REFUSED,
+    EPOCH_INITIAL,
+    INITIAL,
+    INVALID_TOKEN,
+    PADDING,
+    SMALLEST_MAX_DATAGRAM_SIZE,
+    VERSION_NEGOTIATION,
+)
+from quicio.quic.wire.crypto import KeyRing
+from quicio.quic.wire.frames import encode_transport_close
+from quicio.quic.wire.headers import (
+    INITIAL_PACKET,
+    LongHeader,
+    destination_cid_of,
+    encode_packet_number,
+    encode_version_negotiation,
+    is_known_version,
+    parse_long_header,
+)
+from quicio.quic.wire.retry import encode_retry
+from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateless_reset, reset_token
+
+HALF_OPEN_LIMIT: Final = 1024
+RETRY_FRACTION: Final = 4  # the default policy asks for Retry above this fraction of the limit
+MAX_UNDECIDED: Final = 256  # incoming connections that no policy has decided on
+MAX_INCOMING_DATAGRAMS: Final = 8  # kept for one of them
+MAX_ANSWERS: Final = 256  # stateless answers that wait to be sent
+ANSWERS_PER_SECOND: Final = 1000.0
+MAX_STUBS: Final = 4096
+STUB_REPEATS: Final = 8  # times that a stub repeats a CONNECTION_CLOSE
+CID_ATTEMPTS: Final = 8  # to find a connection ID that is not in use
+
+
+class Incoming:
+    """A connection that a client asks for, before any state exists for it: accept, retry, refuse or ignore it, once.
+
+    Until then it holds the client's datagrams, `MAX_INCOMING_DATAGRAMS` at most. Undecided ones are ignored after the
+    configuration's `handshake_timeout`. A second decision raises `RuntimeError`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        header: LongHeader,
+        datagram: bytes,
+        received: Received,
+        original_cid: bytes,
+        is_validated: bool,
+        now: float,
+    ) -> None:
+        self.header = header
+        self.original_cid = original_cid
+        self.key = (header.destination_cid, received.remote)
+        self.expires = now
+        self._endpoint = endpoint
+        self._received = Received([datagram], received.remote, received.local, received.ecn)
+        self._is_decided = False
+        self.address_validated = is_validated
+
+    @property
+    def remote_address(self) -> Hashable:
+        """Where the client's datagrams come from."""
+        return self._received.remote
+
+    @property
+    def local_address(self) -> Hashable:
+        """Where they arrived, if the driver knows; else None."""
+        return self._received.local
+
+    @property
+    def version(self) -> int:
+        """The QUIC version of the client's first packet."""
+        return self.header.version
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one of the four decisions was taken."""
+        return self._is_decided
+
+    @property
+    def is_under_load(self) -> bool:
+        """Whether the endpoint has so many half-open connections that clients should prove their addresses."""
+        return self._endpoint.is_under_load
+
+    def add(self, datagram: bytes) -> None:
+        """Another datagram of the same client; beyond the bound it is dropped."""
+        if len(self._received.datagrams) < MAX_INCOMING_DATAGRAMS:
+            self._received.datagrams.append(datagram)
+
+    def received(self) -> Received:
+        """The client's datagrams so far."""
+        return self._received
+
+    def _decide(self) -> None:
+        if self._is_decided:
+            raise RuntimeError("this incoming connection was decided on before: each takes one decision")
+        self._is_decided = True
+
+    def accept(self, configuration: QuicConfiguration | None = None) -> QuicConnection:
+        """Make the connection, with the listener's configuration or another one."""
+        self._decide()
+        return self._endpoint.accept(self, configuration)
+
+    def retry(self) -> None:
+        """Have the client prove its address first, at the cost of a round trip; it then comes again, validated.
+
+        `RuntimeError` when the address is validated already: a second Retry would be ignored (RFC 9000 §17.2.5.2).
+        """
+        if self.address_validated:
+            raise RuntimeError("the client's address is validated already: accept or refuse it")
+        self._decide()
+        self._endpoint.retry(self)
+
+    def refuse(self) -> None:
+        """Answer with CONNECTION_REFUSED."""
+        self._decide()
+        self._endpoint.refuse(self)
+
+    def ignore(self) -> None:
+        """Say nothing at all."""
+        self._decide()
+        self._endpoint.ignore(self)
+
+
+Policy = Callable[[Incoming], None]
+
+
+def refusal(header: LongHeader, received: Received, error_code: int) -> Transmit:
+    """An Initial packet that closes a connection for which there is no state (RFC 9000 §5.2.2, §8.1.3)."""
+    keys = KeyRing(False)
+    keys.install_initial(header.destination_cid, header.version)
+    sealing = keys.sealing[EPOCH_INITIAL]
+    assert sealing is not None  # just installed
+    packet = LongPacket(
+        INITIAL, sealing, header.version, header.source_cid, header.destination_cid, b"", encode_packet_number(0, -1)
+    )
+    packet.complete(0, encode_transport_close(error_code, PADDING, b""))
+    return Transmit([packet.seal()], received.remote, received.local)
+
+
+def retry_under_load(incoming: Incoming) -> None:
+    """The default policy: accept; above a quarter of the half-open limit have the client prove its address first."""
+    if not incoming.address_validated and incoming.is_under_load:
+        incoming.retry()
+    else:
+        incoming.accept()
+
+
+class EndpointIssuer(ConnectionIdIssuer):
+    """Issues connection IDs that the endpoint routes, with reset tokens that follow from its static key."""
+
+    def __init__(self, routes: dict[bytes, QuicConnection], length: int, key: bytes, environment: Environment) -> None:
+        super().__init__(length, environment.random_bytes)
+        self._routes = routes
+        self._key = key
+        self._environment = environment
+        self.connection: QuicConnection | None = None  # whom new IDs are for; set while it is being made
+        self.issued: set[bytes] = set()
+
+    def issue(self) -> tuple[bytes, bytes]:
+        for _ in range(CID_ATTEMPTS):
+            cid = self._environment.random_bytes(self.length)
+            if cid not in self._routes:
+                break
+        self.issued.add(cid)
+        if self.connection is not None:
+            self._routes[cid] = self.connection
+        return cid, reset_token(self._key, cid)
+
+    def adopt(self, connection: QuicConnection) -> None:
+        """The connection exists now: its first ID, issued while it was made, leads to it."""
+        self.connection = connection
+        for cid in self.issued:
+            self._routes[cid] = connection
+
+    def retire(self, cid: bytes) -> None:
+        self.issued.discard(cid)
+        self._routes.pop(cid, None)
+
+    def detach(self) -> None:
+        """The connection is forgotten: break the tie, so that it dies by reference counting."""
+        for cid in self.issued:
+            self._routes.pop(cid, None)
+        self.issued.clear()
+        self.connection = None
+
+
+class Stub:
+    """What is left of a closed connection: its last datagram, repeated to a peer that did not hear it (RFC 9000 §10.2.1)."""
+
+    __slots__ = ("cids", "count", "expires", "next_repeat", "transmit")
+
+    def __init__(self, transmit: Transmit, cids: list[bytes], expires: float) -> None:
+        self.transmit = transmit
+        self.cids = cids
+        self.expires = expires
+        self.count = 0
+        self.next_repeat = 1
+
+    def wants_repeat(self) -> bool:
+        """Count a datagram; True at the first, second, fourth, … one."""
+        self.count += 1
+        if self.count < self.next_repeat or self.next_repeat > 1 << STUB_REPEATS:
+            return False
+        self.next_repeat *= 2
+        return True
+
+
+class Endpoint:
+    """Connections of both roles behind one address. Drive it as `quicio.udp.engine` does.
+
+    `reset_key` (32 bytes) makes stateless reset tokens, `retry_keys` Retry tokens; shared and kept, they survive a restart and
+    serve several processes. Both are random by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection_id_length: int = 8,
+        reset_key: bytes | None = None,
+        retry_tokens: QuicRetryTokenHandler | None = None,
+        half_open_limit: int = HALF_OPEN_LIMIT,
+        environment: Environment = DEFAULT_ENVIRONMENT,
+    ) -> None:
+        if not 4 <= connection_id_length <= 20:
+            raise ValueError("connection_id_length must be between 4 and 20 bytes: an endpoint routes by it")
+        self.connection_id_length = connection_id_length
+        self.connections: set[QuicConnection] = set()
+        self.touched: list[QuicConnection] = []
+        self.on_connection: Callable[[QuicConnection], None] | None = None
+        self.half_open_limit = half_open_limit
+        self.datagrams_dropped = 0
+        self._environment = environment
+        self._reset_key = reset_key or environment.random_bytes(32)
+        self._retry_tokens = retry_tokens or QuicRetryTokenHandler(environment=environment)
+        self._routes: dict[bytes, QuicConnection] = {}
+        self._issuers: dict[QuicConnection, EndpointIssuer] = {}
+        self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
+        self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
+        self._undecided: dict[tuple[bytes, Hashable], Incoming] = {}
+        self._half_open: set[QuicConnection] = set()
+        self._stubs: dict[bytes, Stub] = {}
+        self._answers: deque[Transmit] = deque()
+        self._answer_credit = ANSWERS_PER_SECOND
+        self._answer_time = -inf
+        self._configuration: QuicConfiguration | None = None
+        self._policy: Policy = retry_under_load
+        self._now = 0.0
+
+    # --- roles -------------------------------------------------------------------------------------------------------
+
+    def listen(self, configuration: QuicConfiguration, policy: Policy = retry_under_load) -> None:
+        """Offer new connections to `policy`. `RuntimeError` when already listening, `ValueError` without certificate."""
+        if self._configuration is not None:
+            raise RuntimeError("the endpoint is listening already: stop_listening() first")
+        if configuration.is_client:
+            raise ValueError("listening takes a server's configuration: QuicConfiguration(is_client=False, …)")
+        configuration.validate()
+        self._configuration = configuration
+        self._policy = policy
+
+    def stop_listening(self) -> None:
+        """Refuse new connections from now on; those that exist go on."""
+        self._configuration = None
+        for incoming in list(self._undecided.values()):
+            incoming.refuse()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether new connections are offered to a policy."""
+        return self._configuration is not None
+
+    def connect(self, configuration: QuicConfiguration, remote: Hashable, now: float) -> QuicConnection:
+        """Start a connection to `remote`. The driver then sends what it wants."""
+        issuer = EndpointIssuer(self._routes, self.connection_id_length, self._reset_key, self._environment)
+        connection = QuicConnection(configuration=configuration, issuer=issuer, environment=self._environment)
+        self._adopt(connection, issuer)
+        connection.connect(remote, now)
+        return connection
+
+    def _adopt(self, connection: QuicConnection, issuer: EndpointIssuer) -> None:
+        issuer.adopt(connection)
+        self._issuers[connection] = issuer
+        self.connections.add(connection)
+        self._half_open.add(connection)
+
+    # --- routing -----------------------------------------------------------------------------------------------------
+
+    def receive(self, received: Received, now: float) -> None:
+        """Route a batch. Connections that got input are in `touched` until the driver clears it."""
+        self._now = now
+        datagrams = received.datagrams
+        if len(datagrams) == 1:
+            self._receive_run(received, destination_cid_of(datagrams[0], self.connection_id_length), now)
+            return
+        # A batch of one peer may hold several connections: hand on runs of one ID.
+        start = 0
+        current = destination_cid_of(datagrams[0], self.connection_id_length) if datagrams else None
+        for index in range(1, len(datagrams)):
+            cid = destination_cid_of(datagrams[index], self.connection_id_length)
+            if cid != current:
+                self._receive_run(self._part(received, start, index), current, now)
+                start = index
+                current = cid
+        if datagrams:
+            self._receive_run(received if start == 0 else self._part(received, start, len(datagrams)), current, now)
+
+    def _part(self, received: Received, start: int, stop: int) -> Received:
+        return Received(received.datagrams[start:stop], received.remote, received.local, received.ecn)
+
+    def _receive_run(self, received: Received, cid: bytes | None, now: float) -> None:
+        if cid is None:
+            self.datagrams_dropped += len(received.datagrams)
+            return
+        connection = self._routes.get(cid)
+        if connection is None:
+            connection = self._initial_routes.get((cid, received.remote))
+        if connection is not None:
+            self._deliver(connection, received, now)
+            return
+        stub = self._stubs.get(cid)
+        if stub is not None:
+            if stub.wants_repeat():
+                self._answer(stub.transmit)
+            return
+        for datagram in received.datagrams:
+            self._receive_unknown(datagram, cid, received, now)
+
+    def _deliver(self, connection: QuicConnection, received: Received, now: float) -> None:
+        connection.receive_datagrams(received, now)
+        self.touched.append(connection)
+        if connection in self._half_open and (connection.is_handshake_complete or connection.is_terminated):
+            self._half_open.discard(connection)
+        if connection.is_handshake_confirmed and connection in self._first_cids:
+            self._initial_routes.pop(self._first_cids.pop(connection), None)
+
+    def forget(self, connection: QuicConnection) -> None:
+        """The driver is done with a connection that has terminated: drop every trace but its stub."""
+        self.connections.discard(connection)
+        self._half_open.discard(connection)
+        key = self._first_cids.pop(connection, None)
+        if key is not None:
+            self._initial_routes.pop(key, None)
+        issuer = self._issuers.pop(connection, None)
+        if issuer is not None:
+            issuer.detach()
+
+    # --- datagrams without a connection ------------------------------------------------------------------------------
+
+    def _receive_unknown(self, datagram: bytes, cid: bytes, received: Received, now: float) -> None:
+        if not datagram or not datagram[0] & 0x80:
+            self._reset(datagram, cid, received)
+            return
+        if len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE or not self.is_listening:
+            self.datagrams_dropped += 1
+            return
+        try:
+            header = parse_long_header(datagram, 0)
+        except ValueError:
+            self.datagrams_dropped += 1
+            return
+        configuration = self._configuration
+        assert configuration is not None  # is_listening
+        if header.version == VERSION_NEGOTIATION:
+            self.datagrams_dropped += 1
+        elif not is_known_version(header.version) or header.version not in configuration.supported_versions:
+            self._negotiate_version(header, len(datagram), received, configuration.supported_versions)
+        elif header.packet_type == INITIAL_PACKET and len(cid) >= 8:  # RFC 9000 §7.2
+            self._offer(header, datagram, received, configuration, now)
+        else:
+            self.datagrams_dropped += 1
+
+    def _offer(
+        self, header: LongHeader, datagram: bytes, received: Received, configuration: QuicConfiguration, now: float
+    ) -> None:
+        """The first Initial of a new connection, or more of one that the policy has not decided on."""
+        key = (header.destination_cid, received.remote)
+        connection = self._initial_routes.get(key)
+        if connection is not None:  # accepted while this batch was being read
+            self._deliver(connection, Received([datagram], received.remote, received.local, received.ecn), now)
+            return
+        waiting = self._undecided.get(key)
+        if waiting is not None:
+            waiting.add(datagram)
+            return
+        original_cid = header.destination_cid
+        is_validated = False
+        if header.token:
+            try:
+                original_cid = self._retry_tokens.validate_token(
+                    address=received.remote,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=self._environment.wall_clock(),
+                )
+                is_validated = True
+            except ValueError:
+                if header.token[:1] == RETRY_TOKEN_FORMAT:  # it claims to be one of our Retry tokens (RFC 9000 §8.1.3)
+                    self._answer(refusal(header, received, INVALID_TOKEN))
+                    return
+        incoming = Incoming(self, header, datagram, received, original_cid, is_validated, now)
+        if len(self._half_open) >= self.half_open_limit or len(self._undecided) >= MAX_UNDECIDED:
+            incoming.refuse()
+            return
+        self._undecided[key] = incoming
+        incoming.expires = now + configuration.handshake_timeout
+        self._policy(incoming)
+
+    @property
+    def is_under_load(self) -> bool:
+        """Whether half-open connections are so many that clients should prove their addresses."""
+        return len(self._half_open) * RETRY_FRACTION >= self.half_open_limit
+
+    # What an `Incoming` calls, once each.
+
+    def accept(self, incoming: Incoming, configuration: QuicConfiguration | None) -> QuicConnection:
+        """Make the connection and give it the datagrams that waited."""
+        self._undecided.pop(incoming.key, None)
+        chosen = configuration or self._configuration
+        if chosen is None:
+            raise RuntimeError("the endpoint is not listening any more: nothing can be accepted")
+        issuer = EndpointIssuer(self._routes, self.connection_id_length, self._reset_key, self._environment)
+        connection = QuicConnection(
+            configuration=chosen,
+            original_destination_connection_id=incoming.original_cid,
+            retry_source_connection_id=incoming.header.destination_cid if incoming.address_validated else None,
+            issuer=issuer,
+            environment=self._environment,
+        )
+        self._adopt(connection, issuer)
+        self._initial_routes[incoming.key] = connection
+        self._first_cids[connection] = incoming.key
+        if self.on_connection is not None:
+            self.on_connection(connection)
+        self._deliver(connection, incoming.received(), self._now)
+        return connection
+
+    def retry(self, incoming: Incoming) -> None:
+        """Have the client prove its address (RFC 9000 §8.1.2)."""
+        self._undecided.pop(incoming.key, None)
+        header = incoming.header
+        cid = self._environment.random_bytes(self.connection_id_length)
+        token = self._retry_tokens.create_token(
+            address=incoming.remote_address,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=cid,
+            now=self._environment.wall_clock(),
+        )
+        packet = encode_retry(header.version, cid, header.source_cid, header.destination_cid, token)
+        self._answer(Transmit([packet], incoming.remote_address, incoming.local_address))
+
+    def refuse(self, incoming: Incoming) -> None:
+        """Tell the client that it is not wanted (CONNECTION_REFUSED)."""
+        self._undecided.pop(incoming.key, None)
+        received = Received([], incoming.remote_address, incoming.local_address)
+        self._answer(refusal(incoming.header, received, CONNECTION_REFUSED))
+
+    def ignore(self, incoming: Incoming) -> None:
+        """Say nothing."""
+        self._undecided.pop(incoming.key, None)
+
+    # --- stateless answers -------------------------------------------------------------------------------------------
+
+    def _negotiate_version(self, header: LongHeader, size: int, received: Received, versions: list[int]) -> None:
+        """RFC 9000 §6.1."""
+        first = self._environment.random_bytes(1)[0]
+        packet = encode_version_negotiation(header.destination_cid, header.source_cid, versions, first)
+        if len(packet) <= size:
+            self._answer(Transmit([packet], received.remote, received.local))
+
+    def _reset(self, datagram: bytes, cid: bytes, received: Received) -> None:
+        """RFC 9000 §10.3. An ID of a length that is not ours, or too small a datagram, gets nothing."""
+        packet = encode_stateless_reset(
+            reset_token(self._reset_key, cid), len(datagram), self._environment.random_bytes(UNPREDICTABLE_SIZE)
+        )
+        if packet is None:
+            self.datagrams_dropped += 1
+        else:
+            self._answer(Transmit([packet], received.remote, received.local))
+
+    def _answer(self, transmit: Transmit) -> None:
+        """Queue a stateless answer, within the bounds on their number and rate."""
+        now = self._now
+        if now > self._answer_time:
+            credit = self._answer_credit + (now - self._answer_time) * ANSWERS_PER_SECOND
+            self._answer_credit = min(credit, ANSWERS_PER_SECOND)
+            self._answer_time = now
+        if self._answer_credit < 1.0 or len(self._answers) >= MAX_ANSWERS:
+            self.datagrams_dropped += 1
+            return
+        self._answer_credit -= 1.0
+        self._answers.append(transmit)
+
+    def next_transmit(self) -> Transmit | None:
+        """The next stateless answer to send, or None."""
+        return self._answers.popleft() if self._answers else None
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def leave_stub(self, connection: QuicConnection, transmit: Transmit, seconds: float, now: float) -> None:
+        """Let a connection that has sent its CONNECTION_CLOSE be freed: its stub answers for `seconds` more."""
+        issuer = self._issuers.get(connection)
+        cids = list(issuer.issued) if issuer is not None else []
+        self.forget(connection)
+        if not cids:
+            return
+        stub = Stub(transmit, cids, now + seconds)
+        for cid in cids:
+            self._stubs[cid] = stub
+        while len(self._stubs) > MAX_STUBS:
+            self._drop_stub(next(iter(self._stubs.values())))
+
+    def _drop_stub(self, stub: Stub) -> None:
+        for cid in stub.cids:
+            self._stubs.pop(cid, None)
+
+    @property
+    def deadline(self) -> float:
+        """When `handle_timer()` wants to be called, or infinity."""
+        earliest = inf
+        if self._stubs:
+            earliest = next(iter(self._stubs.values())).expires
+        if self._undecided:
+            earliest = min(earliest, next(iter(self._undecided.values())).expires)
+        return earliest
+
+    def handle_timer(self, now: float) -> None:
+        """End stubs that have expired, and ignore incoming connections that nobody decided on."""
+        self._now = now
+        while self._stubs:
+            stub = next(iter(self._stubs.values()))
+            if stub.expires > now:
+                break
+            self._drop_stub(stub)
+        while self._undecided:
+            incoming = next(iter(self._undecided.values()))
+            if incoming.expires > now:
+                break
+            incoming.ignore()
