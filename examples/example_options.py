@@ -155,7 +155,8 @@ def run(main: Callable[[argparse.Namespace], Awaitable[str]], options: argparse.
         expected, unexpected = group.split(EXPECTED)
         if unexpected is not None:
             raise
-        while isinstance(expected, ExceptionGroup):
-            expected = expected.exceptions[0]
-        sys.exit(f"failed: {type(expected).__name__}: {expected}")
+        first: BaseException | None = expected
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        sys.exit(f"failed: {type(first).__name__}: {first}")
     print(f"{proof}, {options.backend}, {(time.perf_counter() - started) * 1000:.0f} ms", flush=True)
