@@ -104,6 +104,31 @@ class PreferredAddress:
         return self.ipv4_address, self.ipv6_address, self.connection_id, self.stateless_reset_token
 
 
+FIELDS: Final = (
+    "ack_delay_exponent",
+    "active_connection_id_limit",
+    "additional",
+    "disable_active_migration",
+    "grease_quic_bit",
+    "initial_max_data",
+    "initial_max_stream_data_bidi_local",
+    "initial_max_stream_data_bidi_remote",
+    "initial_max_stream_data_uni",
+    "initial_max_streams_bidi",
+    "initial_max_streams_uni",
+    "initial_source_connection_id",
+    "max_ack_delay",
+    "max_datagram_frame_size",
+    "max_idle_timeout",
+    "max_udp_payload_size",
+    "original_destination_connection_id",
+    "preferred_address",
+    "retry_source_connection_id",
+    "stateless_reset_token",
+    "version_information",
+)
+
+
 class TransportParameters:
     """What one endpoint declares (RFC 9000 §18.2). Times are in milliseconds, as on the wire.
 
@@ -111,29 +136,7 @@ class TransportParameters:
     defined here, reserved ones for instance; `decode` leaves it empty.
     """
 
-    __slots__ = (
-        "ack_delay_exponent",
-        "active_connection_id_limit",
-        "additional",
-        "disable_active_migration",
-        "grease_quic_bit",
-        "initial_max_data",
-        "initial_max_stream_data_bidi_local",
-        "initial_max_stream_data_bidi_remote",
-        "initial_max_stream_data_uni",
-        "initial_max_streams_bidi",
-        "initial_max_streams_uni",
-        "initial_source_connection_id",
-        "max_ack_delay",
-        "max_datagram_frame_size",
-        "max_idle_timeout",
-        "max_udp_payload_size",
-        "original_destination_connection_id",
-        "preferred_address",
-        "retry_source_connection_id",
-        "stateless_reset_token",
-        "version_information",
-    )
+    __slots__ = FIELDS
 
     def __init__(self) -> None:
         self.original_destination_connection_id: bytes | None = None
@@ -161,13 +164,11 @@ class TransportParameters:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransportParameters):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in TransportParameters.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in FIELDS)
 
     def __repr__(self) -> str:
         shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name in TransportParameters.__slots__
-            if getattr(self, name) != getattr(_DEFAULTS, name)
+            f"{name}={getattr(self, name)!r}" for name in FIELDS if getattr(self, name) != getattr(_DEFAULTS, name)
         ]
         return f"TransportParameters({', '.join(shown)})"
 
