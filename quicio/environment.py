@@ -44,6 +44,10 @@ class Environment:
         """`size` unpredictable bytes, from the operating system."""
         return os.urandom(size)
 
+    def random(self) -> float:
+        """A float of [0, 1), for decisions that a peer must not foresee."""
+        return int.from_bytes(self.random_bytes(6), "big") / (1 << 48)
+
     def system_certificates(self) -> tuple[x509.Certificate, ...]:
         """The certificate authorities that the operating system trusts; empty when it has none. Read once."""
         if self._system_certificates is None:

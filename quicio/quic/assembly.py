@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from quicio.environment import Environment
 from quicio.quic.component import Wants
@@ -91,7 +91,6 @@ def local_parameters(
 def assemble(
     configuration: QuicConfiguration,
     environment: Environment,
-    random: Callable[[], float],
     issuer: ConnectionIdIssuer,
     *,
     remote: Hashable,
@@ -126,7 +125,7 @@ def assemble(
         events=events,
         keys=keys,
         acks=Acks(wants),
-        loss=LossDetection(wants, is_client=is_client, path=path, random=random),
+        loss=LossDetection(wants, is_client=is_client, path=path, random=environment.random),
         handshake=handshake,
         streams=Streams(
             wants,
@@ -147,9 +146,7 @@ def assemble(
             max_frame_size=configuration.max_datagram_frame_size,
         ),
         connection_ids=connection_ids,
-        paths=Paths(
-            wants, events, factory, connection_ids, environment.random_bytes, is_client=is_client, first=path
-        ),
+        paths=Paths(wants, events, factory, connection_ids, environment.random_bytes, is_client=is_client, first=path),
         lifecycle=Lifecycle(
             wants,
             events,

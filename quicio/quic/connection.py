@@ -11,7 +11,6 @@ from any clock and may step backwards (it is clamped); addresses are opaque hash
 from __future__ import annotations
 
 import logging
-import random as random_module
 from collections.abc import Callable
 from enum import Enum
 from math import inf
@@ -99,7 +98,6 @@ class QuicConnection:
         token_handler: QuicTokenHandler | None = None,
         issuer: ConnectionIdIssuer | None = None,
         environment: Environment = DEFAULT_ENVIRONMENT,
-        random: Callable[[], float] = random_module.random,
     ) -> None:
         configuration.validate()
         is_client = configuration.is_client
@@ -122,7 +120,6 @@ class QuicConnection:
         parts = assemble(
             configuration,
             environment,
-            random,
             issuer,
             remote=None,
             local=None,
@@ -517,4 +514,3 @@ class QuicConnection:
             datagrams_lost=parts.datagrams.lost,
             datagrams_dropped=parts.datagrams.dropped,
         )
-

@@ -260,7 +260,7 @@ class Endpoint:
         if not 4 <= connection_id_length <= 20:
             raise ValueError("connection_id_length must be between 4 and 20 bytes: an endpoint routes by it")
         self.connection_id_length = connection_id_length
-        self.connections: set[QuicConnection] = set()
+        self.connections: dict[QuicConnection, None] = {}  # in the order in which they were made
         self.touched: list[QuicConnection] = []
         self.on_connection: Callable[[QuicConnection], None] | None = None
         self.half_open_limit = half_open_limit
@@ -273,7 +273,7 @@ class Endpoint:
         self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
         self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
         self._undecided: dict[tuple[bytes, Hashable], Incoming] = {}
-        self._half_open: set[QuicConnection] = set()
+        self._half_open: set[QuicConnection] = set()  # handshake not complete
         self._stubs: dict[bytes, Stub] = {}
         self._answers: deque[Transmit] = deque()
         self._answer_credit = ANSWERS_PER_SECOND
@@ -316,7 +316,7 @@ class Endpoint:
     def _adopt(self, connection: QuicConnection, issuer: EndpointIssuer) -> None:
         issuer.adopt(connection)
         self._issuers[connection] = issuer
-        self.connections.add(connection)
+        self.connections[connection] = None
         self._half_open.add(connection)
 
     # --- routing -----------------------------------------------------------------------------------------------------
@@ -363,7 +363,8 @@ class Endpoint:
 
     def _deliver(self, connection: QuicConnection, received: Received, now: float) -> None:
         connection.receive_datagrams(received, now)
-        self.touched.append(connection)
+        if not self.touched or self.touched[-1] is not connection:
+            self.touched.append(connection)
         if connection in self._half_open and (connection.is_handshake_complete or connection.is_terminated):
             self._half_open.discard(connection)
         if connection.is_handshake_confirmed and connection in self._first_cids:
@@ -371,7 +372,7 @@ class Endpoint:
 
     def forget(self, connection: QuicConnection) -> None:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self._half_open.discard(connection)
         key = self._first_cids.pop(connection, None)
         if key is not None:

@@ -44,6 +44,7 @@ from quicio.quic.wire.packet_builder import PacketBuilder
 from quicio.quic.wire.transport_parameters import TransportParameters, decode, encode
 from quicio.tls import outputs as tls
 from quicio.tls.alerts import Alert
+from quicio.tls.client import ClientHandshake
 
 QUIC_TRANSPORT_PARAMETERS: Final = 0x39  # RFC 9001 §8.2
 MISSING_EXTENSION: Final = 109  # TLS alert
@@ -101,7 +102,8 @@ class Handshake(Component):
     def start(self) -> None:
         """Client: produce the ClientHello."""
         self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
-        self.machine.start()
+        if isinstance(self.machine, ClientHandshake):
+            self.machine.start()
         self._pump()
 
     def restart(self, version: int) -> None:

@@ -235,7 +235,7 @@ class Inbound:
         else:
             opening = parts.keys.opening[epoch]
         if opening is None:
-            if epoch == EPOCH_HANDSHAKE and not parts.handshake.is_complete or epoch == EPOCH_ZERO_RTT:
+            if epoch == EPOCH_ZERO_RTT or (epoch == EPOCH_HANDSHAKE and not parts.handshake.is_complete):
                 self._wait(datagram, position, epoch)
             else:
                 self.packets_dropped += 1
@@ -256,7 +256,9 @@ class Inbound:
 
     def _peer_cid_mismatch(self, header: LongHeader) -> bool:
         """RFC 9000 §7.2: once the peer's connection ID is known, packets with another one are discarded."""
-        return self.parts.handshake.is_source_cid_fixed and header.source_cid != self.parts.handshake.expected_source_cid
+        return (
+            self.parts.handshake.is_source_cid_fixed and header.source_cid != self.parts.handshake.expected_source_cid
+        )
 
     def _open_long(
         self, datagram: bytes, position: int, header: LongHeader, opening: OpeningKey, switching: KeyRing | None
@@ -270,7 +272,9 @@ class Inbound:
         mask = opening.masks([datagram[sample_start : sample_start + SAMPLE_SIZE]])
         first = header.first_byte ^ (mask[0] & 0x0F)
         length = (first & 0x03) + 1
-        truncated = int.from_bytes(datagram[offset : offset + length], "big") ^ int.from_bytes(mask[1 : 1 + length], "big")
+        truncated = int.from_bytes(datagram[offset : offset + length], "big") ^ int.from_bytes(
+            mask[1 : 1 + length], "big"
+        )
         space = SPACES[header.packet_type]
         number = decode_packet_number(truncated, 8 * length, parts.acks.trackers[space].largest + 1)
         visible = bytes((first,)) + datagram[position + 1 : offset] + truncated.to_bytes(length, "big")

@@ -310,9 +310,7 @@ class Outbound:
             parts.discard_space(INITIAL)  # RFC 9001 §4.9.1
         return Transmit([datagram], path.remote, path.local, ecn)
 
-    def _build_long(
-        self, path: Path, now: float, space: int, sealing: SealingKey, remaining: int
-    ) -> LongPacket | None:
+    def _build_long(self, path: Path, now: float, space: int, sealing: SealingKey, remaining: int) -> LongPacket | None:
         parts = self._parts
         loss = parts.loss
         bit = 1 << space
@@ -366,7 +364,7 @@ class Outbound:
 class ShortBatch:
     """Short-header packets that will be one batch: sealed one by one, masked all at once."""
 
-    __slots__ = ("_ciphertexts", "_cid", "_firsts", "_numbers", "_sealing", "ecn", "phase", "samples")
+    __slots__ = ("_cid", "_ciphertexts", "_firsts", "_numbers", "_sealing", "ecn", "phase", "samples")
 
     def __init__(self, sealing: SealingKey, cid: bytes) -> None:
         self._sealing = sealing
@@ -397,8 +395,7 @@ class ShortBatch:
         numbers = self._numbers
         datagrams: list[bytes] = []
         position = 0
-        index = 0
-        for ciphertext in self._ciphertexts:
+        for index, ciphertext in enumerate(self._ciphertexts):
             number = numbers[index]
             length = len(number)
             mask = int.from_bytes(masks[position + 1 : position + 1 + length], "big")
@@ -406,7 +403,4 @@ class ShortBatch:
             masked = (int.from_bytes(number, "big") ^ mask).to_bytes(length, "big")
             datagrams.append(b"".join((bytes((first,)), cid, masked, ciphertext)))
             position += 16
-            index += 1
         return datagrams
-
-

@@ -50,7 +50,12 @@ class QuicRetryTokenHandler:
         self._aeads = [AESGCM(bytes(key)) for key in keys]
 
     def create_token(
-        self, *, address: Hashable, original_destination_connection_id: bytes, retry_source_connection_id: bytes, now: float
+        self,
+        *,
+        address: Hashable,
+        original_destination_connection_id: bytes,
+        retry_source_connection_id: bytes,
+        now: float,
     ) -> bytes:
         """A token for the client at `address`, valid for `TOKEN_LIFETIME` seconds from `now`.
 

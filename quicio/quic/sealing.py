@@ -62,9 +62,7 @@ class LongPacket:
         if space == APPLICATION:
             self.overhead = short_overhead(peer_cid, number_bytes)
         else:
-            self.overhead = (
-                LONG_FIXED_SIZE + len(peer_cid) + len(source_cid) + self._number_length + AEAD_TAG_SIZE
-            )
+            self.overhead = LONG_FIXED_SIZE + len(peer_cid) + len(source_cid) + self._number_length + AEAD_TAG_SIZE
             if space == INITIAL:
                 self.overhead += size_uint_var(len(token)) + len(token)
         self.number = 0
@@ -117,6 +115,6 @@ class LongPacket:
         mask = self.sealing.masks([ciphertext[4 - length : 20 - length]])
         end = len(header) - length
         number = int.from_bytes(number_bytes, "big") ^ int.from_bytes(mask[1 : 1 + length], "big")
-        return bytes((header[0] ^ (mask[0] & first_mask),)) + header[1:end] + number.to_bytes(length, "big") + ciphertext
-
-
+        return (
+            bytes((header[0] ^ (mask[0] & first_mask),)) + header[1:end] + number.to_bytes(length, "big") + ciphertext
+        )

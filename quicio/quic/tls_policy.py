@@ -94,4 +94,3 @@ class TlsPolicy:
         if file is not None:
             file.write(f"{label} {client_random.hex()} {secret.hex()}\n")
             file.flush()
-

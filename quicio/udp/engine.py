@@ -216,5 +216,7 @@ class Engine:
         timer = connection.get_timer()
         if timer is None:
             self._deadlines.remove(connection)
+            if connection.is_terminated:
+                self._endpoint.forget(connection)
         else:
             self._deadlines.set(connection, timer)

@@ -117,7 +117,9 @@ class ConnectionIds(Component):
     def on_retire_frame(self, sequence: int, arrived_on: bytes) -> None:
         """RETIRE_CONNECTION_ID (RFC 9000 §19.16)."""
         if sequence >= self._next_sequence:
-            raise QuicConnectionError(PROTOCOL_VIOLATION, RETIRE_CONNECTION_ID, "Cannot retire an unknown connection ID")
+            raise QuicConnectionError(
+                PROTOCOL_VIOLATION, RETIRE_CONNECTION_ID, "Cannot retire an unknown connection ID"
+            )
         entry = self._local.get(sequence)
         if entry is None:
             return

@@ -185,7 +185,11 @@ class Streams(Component):
             half = self._receiver(stream_id, STREAM)
             if half is None:
                 return
-        self.receiving.on_data(half, offset, data, fin)
+            self.receiving.on_data(half, offset, data, fin)
+            if self.native and not half.is_listed:
+                self.receiving.show(half)
+        else:
+            self.receiving.on_data(half, offset, data, fin)
         if half.is_discarding:
             self._after_receiving(stream_id, half)
 

@@ -138,6 +138,11 @@ class Receiving:
 
     # --- what the application gets ---------------------------------------------------------------------------------------
 
+    def show(self, half: ReceiveHalf) -> None:
+        """Native faces learn of a stream that the peer opened without data in order: by an event without data."""
+        half.events_out += 1
+        self.events.append(StreamDataReceived(b"", False, half.stream_id))
+
     def collect(self) -> list[ReceiveHalf] | None:
         """Append one event for each stream with something new; the halves that were listed, or None."""
         readable = self.readable
