@@ -10,7 +10,8 @@ Rules:
   one with path frames where the amplification limit allows it (§8.2.1). Padding goes into the last packet.
 - Nothing exceeds three times what an unvalidated path has received (§8.1); in such a state whole datagrams go or none.
 - Packets that hold only ACK and PADDING are neither paced nor held back by the window (RFC 9002 §7).
-- Now and then an ACK_ONLY packet carries a PING, so that the peer's ACKs let old ACK ranges be forgotten (§13.2.4).
+- After many packets that elicit nothing one carries a PING: the peer's ACK of it lets sent packets and received ranges be
+  forgotten (§13.2.4).
 """
 
 from math import inf
@@ -228,9 +229,9 @@ class Outbound:
                 break
             if this_kind == PROBE:
                 probes[APPLICATION] -= 1
-            elif this_kind == ACK_ONLY:
+            elif not packet.ack_eliciting:
                 self._acks_in_a_row += 1
-                if self._acks_in_a_row >= ACKS_BEFORE_PING and budget > 0:
+                if self._acks_in_a_row >= ACKS_BEFORE_PING and budget > 0 and packet.room > 0:
                     self._push_ping(packet)
             payload = b"".join(packet.pieces)
             if is_padded and packet.ack_eliciting:
