@@ -15,9 +15,10 @@ Work is done once a burst, not once a datagram:
   blocked, `deadline` leaves `BLOCKED_PATIENCE` between wake-ups: timers that cannot send anything would spin.
 - A connection's timer is read when it has nothing more to send, or when the socket blocks: sending moves it.
 
-A connection whose timer is None is over (or has not begun): the engine holds no reference to it after its turn; a
-later `touch` brings it back. Callbacks run before anything is sent and may call `touch` and `flush`. When `on_events`
-raises, the exception passes through; what was left undone is done by the next call.
+A connection whose timer is None is over or has not begun: the engine holds no reference to it after its turn, and
+tells the endpoint when it is over; a later `touch` brings it back. Callbacks run before anything is sent and may call
+`touch` and `flush`. When `on_events` raises, the exception passes through; what was left undone is done by the next
+call.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Engine:
         self._deadlines: Deadlines[QuicConnection] = Deadlines()
         self._ready: deque[QuicConnection] = deque()  # connections that may want to send, in the order of their quanta
         self._queued: set[QuicConnection] = set()  # those in `_ready`
-        self._unsettled: set[QuicConnection] = set()  # those whose timer may have moved since it was last read
+        self._unsettled: dict[QuicConnection, None] = {}  # those whose timer may have moved since it was last read
         self._blocked: Transmit | None = None  # what the socket would block on
         self._patience_ends = -inf  # while blocked: when timers may wake the loop again
         self._is_closed = False
@@ -144,10 +145,16 @@ class Engine:
         """The application gave `connection` something to do: the next `flush` asks it what to send and reads its timer."""
         if self._is_closed:
             return
-        self._unsettled.add(connection)
+        self._unsettled[connection] = None
         if connection not in self._queued:
             self._queued.add(connection)
             self._ready.append(connection)
+
+    def forget(self, connection: QuicConnection) -> None:
+        """Let go of a connection before its time: a stub of the endpoint stands in for it. It sends no more."""
+        self._deadlines.remove(connection)
+        self._unsettled.pop(connection, None)
+        self._queued.discard(connection)
 
     def flush(self, now: float) -> bool:
         """Send what is wanted. False: the socket would block, so call again when it is writable."""
@@ -157,7 +164,7 @@ class Engine:
             return True
         self._patience_ends = now + BLOCKED_PATIENCE
         while self._unsettled:
-            self._settle(self._unsettled.pop())
+            self._settle(self._unsettled.popitem()[0])
         return False
 
     def close(self) -> None:
@@ -175,7 +182,7 @@ class Engine:
     def _give_turns(self) -> None:
         """One turn for each connection that got input, in the order in which they did."""
         touched = self._endpoint.touched
-        touched.reverse()
+        touched[:] = reversed(dict.fromkeys(touched))  # each once, however often it got input
         while touched:
             connection = touched.pop()
             self.touch(connection)
@@ -194,10 +201,12 @@ class Engine:
         ready = self._ready
         while ready:
             connection = ready.popleft()
+            if connection not in self._queued:
+                continue  # forgotten since
             self._queued.discard(connection)
             transmit = connection.next_transmit(now, TRANSMIT_QUANTUM)
             if transmit is None:
-                self._unsettled.discard(connection)
+                self._unsettled.pop(connection, None)
                 self._settle(connection)
                 continue
             self.touch(connection)
@@ -212,11 +221,11 @@ class Engine:
         return False
 
     def _settle(self, connection: QuicConnection) -> None:
-        """Read a connection's timer; without one, let go of it."""
+        """Read a connection's timer; without one, let go of it, and when it is over have the endpoint do so too."""
         timer = connection.get_timer()
-        if timer is None:
-            self._deadlines.remove(connection)
-            if connection.is_terminated:
-                self._endpoint.forget(connection)
-        else:
+        if timer is not None:
             self._deadlines.set(connection, timer)
+            return
+        self._deadlines.remove(connection)
+        if connection.is_terminated:
+            self._endpoint.forget(connection)

@@ -37,6 +37,13 @@ def test_a_deadline_that_moved_away_is_not_due() -> None:
     assert "a" not in deadlines
 
 
+def test_a_deadline_that_only_moves_away_needs_one_entry() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for step in range(50):
+        deadlines.set("a", float(step))
+    assert deadlines.heap_size() == 1
+
+
 def test_a_deadline_that_came_nearer_is_due_once() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.set("a", 5.0)

@@ -51,6 +51,7 @@ class FakeConnection:
         self.timer = timer
         self.timer_after = timer
         self.timer_reads = 0
+        self.is_terminated = False
         self.handled: list[float] = []
 
     def next_transmit(self, now: float, max_datagrams: int = 1) -> Transmit | None:
@@ -77,6 +78,10 @@ class FakeEndpoint:
         self.answers: deque[Transmit] = deque()
         self.deadline = inf
         self.handled: list[float] = []
+        self.forgotten: list[FakeConnection] = []
+
+    def forget(self, connection: FakeConnection) -> None:
+        self.forgotten.append(connection)
 
     def add(self, connection: FakeConnection) -> FakeConnection:
         self.connections[connection.name.encode()] = connection
@@ -86,7 +91,7 @@ class FakeEndpoint:
         self.received.append((received, now))
         for datagram in received.datagrams:
             connection = self.connections.get(datagram)
-            if connection is not None and connection not in self.touched:
+            if connection is not None:
                 self.touched.append(connection)
 
     def next_transmit(self) -> Transmit | None:
@@ -380,7 +385,7 @@ def test_connections_that_the_endpoints_timer_touched_have_a_turn(bench: Bench) 
 def test_an_exception_in_an_expired_turn_loses_no_timer(bench: Bench) -> None:
     a = bench.connection("a", timer=1.0)
     b = bench.connection("b", timer=1.5)
-    a.timer_after = b.timer_after = 8.0
+    a.timer_after, b.timer_after = 7.0, 8.0
     bench.engine.touch(a)
     bench.engine.touch(b)
     bench.engine.flush(0.0)
@@ -395,7 +400,7 @@ def test_an_exception_in_an_expired_turn_loses_no_timer(bench: Bench) -> None:
     bench.react = lambda connection: None
     bench.engine.expired(2.0)
     assert (a.handled, b.handled) == ([2.0], [2.0])
-    assert bench.engine.deadline == 8.0
+    assert bench.engine.deadline == 7.0
 
 
 # --- the end of a connection, and of the engine ----------------------------------------------------------------------
@@ -415,6 +420,60 @@ def test_a_connection_that_is_over_is_let_go(bench: Bench) -> None:
         alive = weakref.ref(a)
         del a
         assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_the_endpoint_is_told_which_connections_are_over(bench: Bench) -> None:
+    over = bench.connection("over", timer=None)
+    over.is_terminated = True
+    unborn = bench.connection("unborn", timer=None)
+    alive = bench.connection("alive", timer=5.0)
+    for connection in (over, unborn, alive):
+        bench.engine.touch(connection)
+    bench.engine.flush(0.0)
+    assert bench.endpoint.forgotten == [over]
+
+
+def test_a_connection_that_a_stub_replaces_is_forgotten_at_once(bench: Bench) -> None:
+    a = bench.connection("a", wanted=1, timer=5.0)
+    b = bench.connection("b", wanted=1, timer=6.0)
+    bench.engine.touch(a)
+    bench.engine.flush(0.0)
+    a.wanted = 1
+    bench.engine.touch(a)
+    bench.engine.touch(b)
+    bench.engine.forget(a)
+    assert not bench.engine.is_dirty(a)
+    assert bench.engine.flush(0.0) is True
+    assert bench.sent() == [("a", 1), ("b", 1)]
+    assert bench.engine.deadline == 6.0
+
+
+def test_a_connection_that_input_ended_is_let_go(bench: Bench) -> None:
+    a = bench.connection("a", timer=1.0)
+    bench.engine.touch(a)
+    bench.engine.flush(0.0)
+    a.timer = None
+    bench.arrive("a")
+    bench.engine.readable(0.5)
+    assert bench.engine.deadline == inf
+    bench.engine.expired(1.0)
+    assert a.handled == []
+
+
+def test_a_closed_engine_holds_no_connection(bench: Bench) -> None:
+    waiting = FakeConnection("waiting", timer=9.0)
+    dirty = FakeConnection("dirty", timer=9.0)
+    bench.engine.touch(cast(Any, waiting))
+    bench.engine.flush(0.0)
+    bench.engine.touch(cast(Any, dirty))
+    alive = [weakref.ref(waiting), weakref.ref(dirty)]
+    gc.disable()
+    try:
+        bench.engine.close()
+        del waiting, dirty
+        assert [reference() for reference in alive] == [None, None]
     finally:
         gc.enable()
 
