@@ -1,10 +1,10 @@
 """`quicio.buffer`: varints and the cursor (RFC 9000 §16)."""
 
 import pytest
-from helpers.vectors import load_vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.vectors import load_vectors
 from quicio.buffer import (
     UINT_VAR_MAX,
     UINT_VAR_MAX_SIZE,

@@ -198,6 +198,8 @@ class SealingKey:
         self.protection = protection or _header_protection(secret, cipher_suite, version)
         self.masks = self.protection.masks
         self.cipher_suite = cipher_suite
+        self._secret = secret  # what the next phase is derived from
+        self._version = version
         self.phase = phase
         self.sealed = 0
         limit = CONFIDENTIALITY_LIMITS[cipher_suite] if confidentiality_limit is None else confidentiality_limit
@@ -212,16 +214,25 @@ class SealingKey:
         """
         count = self.sealed
         if count >= self._alarm:
-            self._on_alarm(count)
+            self._on_alarm()
         self.sealed = count + 1
         return self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
 
-    def _on_alarm(self, count: int) -> None:
-        limit = self.confidentiality_limit
-        if self._alarm < limit or count >= limit:
-            # The reserve is for the CONNECTION_CLOSE that follows.
-            self._alarm = limit
-            raise QuicConnectionError(AEAD_LIMIT_REACHED, None, "Confidentiality limit reached")
+    def _on_alarm(self) -> None:
+        # From the first alarm to the limit there is a reserve, for the CONNECTION_CLOSE that follows.
+        self._alarm = self.confidentiality_limit
+        raise QuicConnectionError(AEAD_LIMIT_REACHED, None, "Confidentiality limit reached")
+
+    def following(self) -> "SealingKey":
+        """The key of the next phase (RFC 9001 §6.1); header protection stays."""
+        return SealingKey(
+            next_secret(self._secret, self.cipher_suite, self._version),
+            self.cipher_suite,
+            self._version,
+            protection=self.protection,
+            phase=self.phase + 1,
+            confidentiality_limit=self.confidentiality_limit,
+        )
 
 
 class OpeningKey:
@@ -251,6 +262,8 @@ class OpeningKey:
         self.protection = protection or _header_protection(secret, cipher_suite, version)
         self.masks = self.protection.masks
         self.cipher_suite = cipher_suite
+        self._secret = secret  # what the next phase is derived from
+        self._version = version
         self.phase = phase
         self.failed = 0
         self.integrity_limit = INTEGRITY_LIMITS[cipher_suite] if integrity_limit is None else integrity_limit
@@ -269,6 +282,18 @@ class OpeningKey:
             if self._forgeries.count > self.integrity_limit:
                 raise QuicConnectionError(AEAD_LIMIT_REACHED, None, "Integrity limit reached") from None
             return None
+
+    def following(self) -> "OpeningKey":
+        """The key of the next phase (RFC 9001 §6.1); header protection stays, failures count on."""
+        return OpeningKey(
+            next_secret(self._secret, self.cipher_suite, self._version),
+            self.cipher_suite,
+            self._version,
+            protection=self.protection,
+            phase=self.phase + 1,
+            integrity_limit=self.integrity_limit,
+            forgeries=self._forgeries,
+        )
 
 
 class KeyRing:
@@ -298,9 +323,6 @@ class KeyRing:
         self._initial_cid = b""
         self._initial_opening: dict[int, OpeningKey] = {}
         # 1-RTT key update.
-        self._version = 0
-        self._sealing_secret = b""
-        self._opening_secret = b""
         self._next_sealing: SealingKey | None = None
         self._next_opening: OpeningKey | None = None
         self._previous: OpeningKey | None = None
@@ -327,11 +349,10 @@ class KeyRing:
             self._initial_opening.clear()
             self._initial_cid = destination_cid
         client, server = initial_secrets(destination_cid, version)
-        self._install(EPOCH_INITIAL, True, AES_128_GCM_SHA256, client if self._is_client else server, version)
-        self._install(EPOCH_INITIAL, False, AES_128_GCM_SHA256, server if self._is_client else client, version)
-        opening = self.opening[EPOCH_INITIAL]
-        if opening is not None:
-            self._initial_opening[version] = opening
+        self.install(EPOCH_INITIAL, True, AES_128_GCM_SHA256, client if self._is_client else server, version)
+        opening = self._new_opening(AES_128_GCM_SHA256, server if self._is_client else client, version)
+        self.opening[EPOCH_INITIAL] = opening
+        self._initial_opening[version] = opening
 
     def initial_opening(self, version: int) -> OpeningKey | None:
         """The key that opens Initial packets of `version`, or None when it was never installed or is discarded."""
@@ -339,27 +360,19 @@ class KeyRing:
 
     def install(self, epoch: int, is_sealing: bool, cipher_suite: int, secret: bytes, version: int) -> None:
         """Install the key that a traffic `secret` of TLS yields for one direction of `epoch`."""
-        self._install(epoch, is_sealing, cipher_suite, secret, version)
-        if epoch != EPOCH_ONE_RTT:
-            return
-        self._version = version
-        if is_sealing:
-            self._sealing_secret = secret
-        else:
-            self._opening_secret = secret
-        self._prepare_next()
-
-    def _install(self, epoch: int, is_sealing: bool, cipher_suite: int, secret: bytes, version: int) -> None:
         if cipher_suite not in _HASHES:
             raise ValueError(f"Unknown cipher suite {cipher_suite:#06x}: QUIC takes 0x1301, 0x1302 or 0x1303")
         if is_sealing:
             limit = self._confidentiality_limits[cipher_suite]
             self.sealing[epoch] = SealingKey(secret, cipher_suite, version, confidentiality_limit=limit)
         else:
-            limit = self._integrity_limits[cipher_suite]
-            self.opening[epoch] = OpeningKey(
-                secret, cipher_suite, version, integrity_limit=limit, forgeries=self._forgeries
-            )
+            self.opening[epoch] = self._new_opening(cipher_suite, secret, version)
+        if epoch == EPOCH_ONE_RTT:
+            self._prepare_next()
+
+    def _new_opening(self, cipher_suite: int, secret: bytes, version: int) -> OpeningKey:
+        limit = self._integrity_limits[cipher_suite]
+        return OpeningKey(secret, cipher_suite, version, integrity_limit=limit, forgeries=self._forgeries)
 
     def discard(self, epoch: int) -> None:
         """Drop the keys of `epoch` (RFC 9001 §4.9); safe to repeat."""
@@ -403,14 +416,13 @@ class KeyRing:
 
     def _open_other_phase(self, number: int, header: bytes, ciphertext: bytes, now: float, pto: float) -> bytes | None:
         self._drop_expired(now)
-        if (self._previous is not None and number < self._highest) or self._highest < 0 < self.updates:
-            return self._open_previous(number, header, ciphertext)
+        previous = self._previous
+        # Until the peer follows an update of ours, `_highest` is -1 and its packets come under the previous keys.
+        if previous is not None and (number < self._highest or self._highest < 0):
+            return self._open_previous(previous, number, header, ciphertext)
         return self._open_next(number, header, ciphertext, now, pto)
 
-    def _open_previous(self, number: int, header: bytes, ciphertext: bytes) -> bytes | None:
-        previous = self._previous
-        if previous is None:
-            return None
+    def _open_previous(self, previous: OpeningKey, number: int, header: bytes, ciphertext: bytes) -> bytes | None:
         payload = previous.open(number, header, ciphertext)
         if payload is None:
             return None
@@ -474,13 +486,9 @@ class KeyRing:
     def _roll_over(self) -> None:
         """Make the next keys current, in both directions."""
         self._prepare_next()
-        sealing = self.sealing[EPOCH_ONE_RTT]
-        opening = self.opening[EPOCH_ONE_RTT]
-        if self._next_sealing is None or self._next_opening is None or sealing is None or opening is None:
+        if self._next_sealing is None or self._next_opening is None:
             return
-        self._sealing_secret = next_secret(self._sealing_secret, sealing.cipher_suite, self._version)
-        self._opening_secret = next_secret(self._opening_secret, opening.cipher_suite, self._version)
-        self._previous = opening
+        self._previous = self.opening[EPOCH_ONE_RTT]
         self._previous_expires = inf
         self._previous_highest = self._highest
         self._lowest = _NO_NUMBER
@@ -497,24 +505,7 @@ class KeyRing:
         """Derive the keys of the next phase if they are not there yet: ahead of need, because it takes time."""
         sealing = self.sealing[EPOCH_ONE_RTT]
         if sealing is not None and self._next_sealing is None:
-            secret = next_secret(self._sealing_secret, sealing.cipher_suite, self._version)
-            self._next_sealing = SealingKey(
-                secret,
-                sealing.cipher_suite,
-                self._version,
-                protection=sealing.protection,
-                phase=sealing.phase + 1,
-                confidentiality_limit=sealing.confidentiality_limit,
-            )
+            self._next_sealing = sealing.following()
         opening = self.opening[EPOCH_ONE_RTT]
         if opening is not None and self._next_opening is None:
-            secret = next_secret(self._opening_secret, opening.cipher_suite, self._version)
-            self._next_opening = OpeningKey(
-                secret,
-                opening.cipher_suite,
-                self._version,
-                protection=opening.protection,
-                phase=opening.phase + 1,
-                integrity_limit=opening.integrity_limit,
-                forgeries=self._forgeries,
-            )
+            self._next_opening = opening.following()
