@@ -15,11 +15,14 @@ what else is to be saved for an undo. The window is kept as a float; `window` is
 """
 
 from math import inf
+from typing import Final
 
 from quicio.quic.congestion.base import K_MINIMUM_WINDOW_PACKETS, AckSample, CongestionController, LossBatch
 from quicio.quic.recovery.pacer import rate_for
 
-SLACK_DATAGRAMS = 3  # a flight this close to the window fills it: a burst's end rarely matches to the byte
+# A flight this close to the window fills it, since a burst's end rarely matches to the byte.
+SLACK_DATAGRAMS: Final = 3
+SLACK_SHARE: Final = 0.25  # of the window, at most
 
 
 class WindowController(CongestionController):
@@ -90,7 +93,10 @@ class WindowController(CongestionController):
     def _is_underused(self, sample: AckSample) -> bool:
         if not sample.is_app_limited:
             return False
-        used = sample.prior_in_flight + SLACK_DATAGRAMS * self.datagram_size
+        slack = float(SLACK_DATAGRAMS * self.datagram_size)
+        if slack > SLACK_SHARE * self._exact:
+            slack = SLACK_SHARE * self._exact
+        used = sample.prior_in_flight + slack
         if self._exact < self._threshold:
             used += sample.prior_in_flight  # the flight of a doubling window is half of it
         return used < self._exact

@@ -180,16 +180,11 @@ def test_packets_sent_while_the_application_was_idle_are_marked() -> None:
     bench.loss.on_app_limited(bench.path)
     bench.send(0.0)  # until more than what was in flight is delivered
     bench.ack(0.1, 0)
-    assert not bench.controller.samples[-1].is_app_limited
     bench.ack(0.11, 0, 1)
-    assert bench.controller.samples[-1].is_app_limited
-    bench.send(0.2)
-    bench.ack(0.3, 2)
-    assert not bench.controller.samples[-1].is_app_limited
+    bench.ack(0.3, bench.send(0.2))
     bench.loss.on_app_limited(bench.path)  # with nothing in flight
-    bench.send(0.4)
-    bench.ack(0.5, 3)
-    assert bench.controller.samples[-1].is_app_limited
+    bench.ack(0.5, bench.send(0.4))
+    assert [sample.is_app_limited for sample in bench.controller.samples] == [False, True, False, True]
 
 
 # Losses.
