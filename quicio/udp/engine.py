@@ -10,7 +10,8 @@ Work is done once a burst, not once a datagram:
   *turn*: `on_events(connection)`, where the face drains its events, and then it may send.
 - Sending rotates: each connection that wants to send gives one quantum, `TRANSMIT_QUANTUM` datagrams that fit one
   `sendmsg`, and goes to the end of the queue. How much it may send at all is its pacer's and congestion controller's
-  matter.
+  matter; after `FLUSH_ROUNDS` quanta of each, `flush` lets the loop read what came in meanwhile, and `deadline` is due
+  at once so that it goes on.
 - A `Transmit` that the socket would block on stays here and goes first next time; nobody else is asked meanwhile. While
   blocked, `deadline` leaves `BLOCKED_PATIENCE` between wake-ups: timers that cannot send anything would spin.
 - A connection's timer is read when it has nothing more to send, or when the socket blocks: sending moves it.
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
     from quicio.quic.endpoint import Endpoint
 
 RECEIVE_BURST: Final = 128  # datagrams read before connections get their turns: a few milliseconds of work
-TRANSMIT_QUANTUM: Final = (
-    32  # datagrams of one connection before the next one sends; a full GSO batch is not much cheaper
-)
+TRANSMIT_QUANTUM: Final = 32  # datagrams of one connection before the next one sends: larger is hardly cheaper
+FLUSH_ROUNDS: Final = 8  # quanta that one connection may send in one flush: a few milliseconds of work
 BLOCKED_PATIENCE: Final = 0.010  # seconds between timer wake-ups while the socket would block
 
 
@@ -60,6 +60,7 @@ class Engine:
         self._queued: set[QuicConnection] = set()  # those in `_ready`
         self._unsettled: dict[QuicConnection, None] = {}  # those whose timer may have moved since it was last read
         self._blocked: Transmit | None = None  # what the socket would block on
+        self._resumes = inf  # when to go on with a flush that ended with more to send: at once, or never
         self._patience_ends = -inf  # while blocked: when timers may wake the loop again
         self._is_closed = False
 
@@ -70,7 +71,7 @@ class Engine:
         """When to call `expired`: the earliest deadline of the endpoint and of all connections, or infinity."""
         if self._is_closed:
             return inf
-        deadline = min(self._endpoint.deadline, self._deadlines.earliest())
+        deadline = min(self._endpoint.deadline, self._deadlines.earliest(), self._resumes)
         return deadline if self._blocked is None else max(deadline, self._patience_ends)
 
     @property
@@ -157,7 +158,11 @@ class Engine:
         self._queued.discard(connection)
 
     def flush(self, now: float) -> bool:
-        """Send what is wanted. False: the socket would block, so call again when it is writable."""
+        """Send what is wanted. False: the socket would block, so call again when it is writable.
+
+        Each connection that is dirty is asked at least once. If one had more than `FLUSH_ROUNDS` quanta, `deadline` is
+        due.
+        """
         if self._is_closed:
             return True
         if self._send_all(now):
@@ -198,21 +203,25 @@ class Engine:
         while (answer := self._endpoint.next_transmit()) is not None:
             if not self._send(answer):
                 return False
-        ready = self._ready
-        while ready:
-            connection = ready.popleft()
-            if connection not in self._queued:
-                continue  # forgotten since
-            self._queued.discard(connection)
-            transmit = connection.next_transmit(now, TRANSMIT_QUANTUM)
-            if transmit is None:
-                self._unsettled.pop(connection, None)
-                self._settle(connection)
-                continue
-            self.touch(connection)
-            if not self._send(transmit):
-                return False
+        for _ in range(FLUSH_ROUNDS):
+            for _ in range(len(self._ready)):
+                if not self._send_quantum(self._ready.popleft(), now):
+                    return False
+        self._resumes = now if self._ready else inf
         return True
+
+    def _send_quantum(self, connection: QuicConnection, now: float) -> bool:
+        """Send a quantum of `connection`, and queue it again if it had one. False: the socket would block."""
+        if connection not in self._queued:
+            return True  # forgotten since
+        self._queued.discard(connection)
+        transmit = connection.next_transmit(now, TRANSMIT_QUANTUM)
+        if transmit is None:
+            self._unsettled.pop(connection, None)
+            self._settle(connection)
+            return True
+        self.touch(connection)
+        return self._send(transmit)
 
     def _send(self, transmit: Transmit) -> bool:
         if self._sock.send(transmit):

@@ -16,7 +16,7 @@ import pytest
 
 import quicio.udp.engine
 from quicio.quic.transmit import Received, Transmit
-from quicio.udp.engine import BLOCKED_PATIENCE, RECEIVE_BURST, TRANSMIT_QUANTUM, Engine
+from quicio.udp.engine import BLOCKED_PATIENCE, FLUSH_ROUNDS, RECEIVE_BURST, TRANSMIT_QUANTUM, Engine
 from quicio.udp.socket import UdpSocket
 
 REMOTE = ("127.0.0.1", 4433)
@@ -213,6 +213,21 @@ def test_quanta_rotate_between_connections(bench: Bench) -> None:
     assert bench.engine.flush(0.0) is True
     assert [name for name, _ in bench.sent()] == ["a", "b", "c", "a", "c", "a"]
     assert {count for _, count in bench.sent()} == {TRANSMIT_QUANTUM}
+
+
+def test_a_flush_lets_the_loop_breathe_and_goes_on_at_once(bench: Bench) -> None:
+    big = bench.connection("big", wanted=(FLUSH_ROUNDS + 2) * TRANSMIT_QUANTUM)
+    small = [bench.connection(f"small{index}", wanted=1) for index in range(3 * FLUSH_ROUNDS)]
+    for connection in (big, *small):
+        bench.engine.touch(connection)
+    assert bench.engine.flush(5.0) is True
+    assert big.wanted == 2 * TRANSMIT_QUANTUM
+    assert [connection.wanted for connection in small] == [0] * len(small), "everybody is asked in each flush"
+    assert bench.engine.is_dirty(big)
+    assert bench.engine.deadline == 5.0
+    bench.engine.expired(5.0)
+    assert big.wanted == 0
+    assert bench.engine.deadline == 1000.0
 
 
 def test_a_touched_connection_is_asked_once(bench: Bench) -> None:
