@@ -7,7 +7,6 @@ from collections import deque
 from typing import TypeVar
 
 from helpers.recovery import make_path
-
 from quicio.quic.component import Token, Wants
 from quicio.quic.events import QuicEvent, StreamDataReceived
 from quicio.quic.recovery.rtt import RttEstimator
@@ -103,7 +102,7 @@ class Side:
 
     def write_all(self, room: int = ROOM, now: float = 0.0) -> list[Packet]:
         """Packets until the side has nothing left to send."""
-        packets = []
+        packets: list[Packet] = []
         while True:
             packet = self.write(room, now)
             if not packet.payload:

@@ -379,7 +379,7 @@ class Streams(Component):
     def announce(self, stream_id: int) -> None:
         """Make a stream that nothing was sent on known to the peer, by an empty STREAM frame. Raises as `send` does."""
         half = self._sending_half(stream_id)
-        if half.buffer.next_offset == 0 and half.final_size < 0:
+        if half.buffer.end == 0 and half.final_size < 0:
             half.announce_due = True
             self.sending.schedule(half)
             self._wake()

@@ -114,6 +114,8 @@ class SendHalf:
                 raise RuntimeError(f"Stream {self.stream_id} was ended: no data can follow end_stream=True")
             return
         self.buffer.append(data)
+        if data:
+            self.announce_due = False  # data announces the stream by itself
         if fin:
             self.final_size = self.buffer.end
             self.fin_due = True
@@ -162,7 +164,7 @@ class SendHalf:
         if self.state < SEND_RESET_SENT:
             if fin and not self.fin_acked:
                 self.fin_due = True
-            elif start == stop and self.buffer.next_offset == 0:
+            elif start == stop and self.buffer.end == 0:
                 self.announce_due = True
 
 

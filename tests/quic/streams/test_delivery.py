@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from helpers.streams import Link, Pair, Side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.streams import Link, Pair, Side
 from quicio.quic.events import StreamReset
 
 # One action of an application: side, stream, what to do, how much.
