@@ -31,5 +31,5 @@ class Application:
         """End gracefully what is still open, and return when the peer has acknowledged it all."""
 
     def undelivered_count(self) -> int:
-        """How many streams were finished here and not acknowledged by the peer in full."""
+        """How many streams have data, or a FIN, that the peer has not acknowledged."""
         return 0

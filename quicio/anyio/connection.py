@@ -34,6 +34,8 @@ from quicio.anyio.stream import ReceiveStream, SendStream, Stream
 from quicio.anyio.stream_table import StreamTable
 from quicio.errors import Address, CloseReason, NotDelivered
 from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.statistics import ConnectionStatistics
+from quicio.tls.constants import CipherSuite
 
 __all__ = ["Connection", "HandshakeInfo"]
 
@@ -66,9 +68,7 @@ class Connection(AsyncResource, TypedAttributeProvider):
         self._attributes = self._collect_attributes()
         self._table = StreamTable(
             link,
-            self._codes,
-            is_client=configuration.is_client,
-            datagram_queue=configuration.datagram_queue,
+            configuration,
         )
         #: streams that the peer opened, in both directions
         self.incoming_streams: Acceptor[Stream] = Acceptor(
@@ -104,8 +104,8 @@ class Connection(AsyncResource, TypedAttributeProvider):
         """`QuicAttribute`, `TLSAttribute` (no `ssl_object`) and `SocketAttribute` (no `raw_socket`)."""
         return self._attributes
 
-    def statistics(self) -> Any:
-        """Counters and measurements as of now: `quicio.quic.connection.ConnectionStatistics`."""
+    def statistics(self) -> ConnectionStatistics:
+        """Counters and measurements as of now."""
         return self._link.quic.statistics()
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
@@ -209,13 +209,18 @@ class Connection(AsyncResource, TypedAttributeProvider):
             was_lost = link.reason
             self.close(self._codes.no_error)
             if self._owns_socket and was_lost is None:
-                with anyio.move_on_after(min(link.quic.probe_timeout, MAX_REPLY_WAIT)):
+                with anyio.move_on_after(self._probe_timeout()):
                     await link.terminated.wait()
         except anyio.get_cancelled_exc_class():
             self.close(self._codes.cancelled)
             raise
         if undelivered:
             raise NotDelivered(f"{undelivered} streams were not acknowledged by the peer in full", reason=was_lost)
+
+    def _probe_timeout(self) -> float:
+        """How long the peer's answer to a close is waited for: a probe timeout (RFC 9002 §6.2.1), bounded."""
+        known = self.statistics()
+        return min(known.round_trip_time + max(4 * known.round_trip_time_variance, 0.001), MAX_REPLY_WAIT)
 
     async def leave(self, error: BaseException | None) -> None:
         """The end of the body that used the connection: rule R4 by how it ended."""
@@ -236,7 +241,7 @@ class Connection(AsyncResource, TypedAttributeProvider):
         handshake = self._handshake
 
         def chain() -> tuple[Any, ...]:
-            return tuple(quic.peer_certificates)
+            return tuple(quic.tls.peer_certificates)
 
         def leaf() -> Any:
             certificates = chain()
@@ -245,10 +250,10 @@ class Connection(AsyncResource, TypedAttributeProvider):
         return {
             QuicAttribute.alpn: lambda: handshake().alpn_protocol,
             QuicAttribute.version: lambda: quic.version,
-            QuicAttribute.cipher: lambda: quic.cipher_suite_name,
+            QuicAttribute.cipher: lambda: CipherSuite(cast(int, quic.tls.cipher_suite)).name,
             QuicAttribute.peer_certificate: leaf,
             QuicAttribute.peer_certificate_chain: chain,
-            QuicAttribute.server_name: lambda: quic.server_name,
+            QuicAttribute.server_name: lambda: quic.tls.server_name,
             QuicAttribute.resumed: lambda: handshake().session_resumed,
             QuicAttribute.early_data_accepted: lambda: handshake().early_data_accepted,
             QuicAttribute.connection_id: lambda: quic.host_cid,

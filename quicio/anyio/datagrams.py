@@ -38,7 +38,7 @@ class Datagrams(UnreliableObjectStream[bytes]):
     @property
     def max_size(self) -> int | None:
         """The largest message that fits now, in bytes; None when the peer takes none."""
-        return self._link.quic.max_datagram_payload or None
+        return self._link.quic.max_datagram_size_now() or None
 
     async def send(self, item: Data) -> None:
         """Send one message, waiting for room in the queue.
@@ -70,7 +70,7 @@ class Datagrams(UnreliableObjectStream[bytes]):
             raise ValueError("the peer takes no datagrams: both sides need max_datagram_frame_size")
         if len(data) > largest:
             raise ValueError(f"a datagram of {len(data)} bytes does not fit: the largest is {largest} bytes now")
-        if not self._link.quic.send_datagram_frame(data):
+        if not self._link.quic.try_send_datagram(data):
             return False
         self._link.touch()
         return True

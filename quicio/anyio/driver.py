@@ -50,6 +50,7 @@ class Driver:
         self.endpoint = endpoint
         self.engine = Engine(udp, endpoint, on_events=self._on_events)
         self.local_address = self.engine.local_address
+        endpoint.on_connection = self._on_connection
         self.abandoned: deque[Callable[[], None]] = deque()
         self.failure: BaseException | None = None
         self.is_stopped = False
@@ -81,6 +82,10 @@ class Driver:
     def forget(self, link: Link) -> None:
         """The connection has terminated."""
         self._links.pop(link.quic, None)
+        self.endpoint.forget(link.quic)
+
+    def _on_connection(self, quic: QuicConnection) -> None:
+        quic.use_native_events()  # before its first packet is looked at
 
     def drain_after_sending(self, link: Link) -> None:
         """A task of this connection waits for an event that sending brings: room for a DATAGRAM."""

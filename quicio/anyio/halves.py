@@ -46,11 +46,13 @@ class SendingHalf:
         "_room",
         "_stopped",
         "_table",
+        "had_data",
         "is_announced",
         "is_closed",
         "is_delivered",
         "is_finished",
         "is_interrupted",
+        "is_told",
         "stop_code",
         "stream_id",
     )
@@ -64,6 +66,8 @@ class SendingHalf:
         self.is_finished = False  # a FIN was queued
         self.is_delivered = False  # all of it, FIN included, was acknowledged
         self.is_interrupted = False  # a send was cancelled with part of its data queued
+        self.is_told = False  # an error has told the user that the connection was lost
+        self.had_data = False  # when it was finished: some was not acknowledged
         self.stop_code: int | None = None  # the peer no longer reads
         self._is_sending = False
         self._guard = anyio.ResourceGuard("sending on")
@@ -76,6 +80,12 @@ class SendingHalf:
         """Whether nothing is left to do for the user."""
         return self.is_closed or self.is_finished or self.stop_code is not None or self._link.reason is not None
 
+    def has_unacknowledged_data(self) -> bool:
+        """Whether a half that was not finished has data that the peer did not acknowledge, and its user does not know."""
+        if self.stop_code is not None or self.is_closed or not self.is_announced or self.is_told:
+            return False
+        return self._link.quic.send_room(self.stream_id) < self._table.send_buffer
+
     def check(self) -> None:
         """Raise when nothing can be sent."""
         link = self._link
@@ -83,9 +93,14 @@ class SendingHalf:
             raise anyio.ClosedResourceError
         if self.stop_code is not None:
             raise self._stop_error()
-        link.check()
+        self._check_link()
         if self.is_finished or self.is_interrupted:
             raise anyio.ClosedResourceError
+
+    def _check_link(self) -> None:
+        if self._link.reason is not None:
+            self.is_told = True
+        self._link.check()
 
     def _stop_error(self) -> StreamStopped:
         return StreamStopped(
@@ -177,14 +192,17 @@ class SendingHalf:
         """Let the peer see a stream on which nothing was sent yet."""
         if not self.is_announced:
             self.check()
-            self._queue(b"")
+            self.is_announced = True
+            self._link.quic.announce_stream(self.stream_id)
+            self._link.touch()
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Queue the FIN."""
+        self.had_data = self.has_unacknowledged_data()
         self.is_finished = True
-        self._table.undelivered.add(self.stream_id)
+        self._table.undelivered[self.stream_id] = self
         self._queue(b"", True)
 
     def close(self) -> None:
@@ -204,7 +222,7 @@ class SendingHalf:
         if self.is_closed and (not self.is_finished or not self._table.is_held(self.stream_id)):
             return
         if not self.is_delivered and self.stop_code is None and self._link.reason is None:
-            self._table.undelivered.discard(self.stream_id)
+            self._table.settle_delivery(self.stream_id)
             self._link.quic.reset_stream(self.stream_id, code)
             self._link.touch()
         self.is_finished = False
@@ -247,7 +265,7 @@ class SendingHalf:
                 raise self._stop_error()
             if self.is_closed and not self.is_finished:
                 raise anyio.ClosedResourceError
-            self._link.check()
+            self._check_link()
             if self._delivered is None or self._delivered.is_set():
                 self._delivered = anyio.Event()
             await self._delivered.wait()
@@ -260,7 +278,7 @@ class SendingHalf:
                 return None
             if self.is_closed and not self.is_finished:
                 raise anyio.ClosedResourceError
-            self._link.check()
+            self._check_link()
             if self._stopped is None or self._stopped.is_set():
                 self._stopped = anyio.Event()
             await self._stopped.wait()

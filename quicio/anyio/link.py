@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -256,4 +256,4 @@ class Link:
     @property
     def remote_address(self) -> Address:
         """The peer's address on the path in use."""
-        return self.quic.remote_address
+        return cast(Address, self.quic.get_peer_address())

@@ -14,7 +14,7 @@ import logging
 import socket as socket_module
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
@@ -29,7 +29,7 @@ from quicio.anyio.driver import Driver
 from quicio.anyio.lifetime import Handler, OnError, Scope, is_cancellation, leave_group, log_error, serve_each
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
-from quicio.errors import Address
+from quicio.errors import Address, ConnectError
 from quicio.quic import endpoint as core
 from quicio.quic.configuration import QuicConfiguration
 from quicio.udp.socket import UdpSocket
@@ -56,13 +56,13 @@ class Incoming:
     @property
     def remote_address(self) -> Address:
         """Where the attempt comes from; it may be forged unless `address_validated`."""
-        return self._attempt.remote  # type: ignore[return-value]  # opaque to the core; ours are addresses
+        return cast(Address, self._attempt.remote_address)
 
     @property
     def local_address(self) -> Address:
         """Where it arrived."""
         host, port = self._driver.local_address
-        local = self._attempt.local
+        local = self._attempt.local_address
         return (local if isinstance(local, str) else host, port)
 
     @property
@@ -86,27 +86,35 @@ class Incoming:
     def accept(self, configuration: QuicConfiguration | None = None) -> AbstractAsyncContextManager[Connection]:
         """Accept: `async with incoming.accept() as connection:` does the handshake and ends the connection by rule R4.
 
-        `configuration` replaces the listener's. Entering raises `ConnectError` or a subclass when the handshake fails.
+        `configuration` replaces the listener's. Entering raises `ConnectError` or a subclass when the handshake fails, or
+        when nobody had decided for `handshake_timeout` seconds.
         """
+        if configuration is not None:
+            configuration = server_configuration(configuration)
         self._decide()
         return Accepting(self, configuration or self._listener.configuration)
 
     def retry(self) -> None:
         """Have the client validate its address first, at the cost of a round trip (RFC 9000 §8.1.2)."""
+        if self.address_validated:
+            raise RuntimeError("the client's address is validated already: accept or refuse it (RFC 9000 §17.2.5.2)")
         self._decide()
-        self._attempt.retry()
-        self._driver.settle()
+        if not self._attempt.is_decided:
+            self._attempt.retry()
+            self._driver.settle()
 
     def refuse(self) -> None:
         """Refuse with CONNECTION_REFUSED: the client learns of it at once."""
         self._decide()
-        self._attempt.refuse()
-        self._driver.settle()
+        if not self._attempt.is_decided:
+            self._attempt.refuse()
+            self._driver.settle()
 
     def ignore(self) -> None:
         """Drop it: the client will try again and then time out."""
         self._decide()
-        self._attempt.ignore()
+        if not self._attempt.is_decided:
+            self._attempt.ignore()
 
     def _decide(self) -> None:
         if self._is_decided:
@@ -115,7 +123,10 @@ class Incoming:
 
     async def _handshake(self, configuration: QuicConfiguration) -> Connection:
         """Start the connection and wait until its handshake is complete."""
+        await checkpoint()
         driver = self._driver
+        if self._attempt.is_decided or driver.is_stopped:
+            raise ConnectError("the attempt was not accepted in time")
         quic = self._attempt.accept(configuration)
         link = driver.adopt(quic)
         self.connection = connection = Connection(link, configuration, application=self._listener.application)
@@ -252,10 +263,11 @@ class Listener(AnyioListener[Connection]):
         if self._attempts.is_ended:
             return
         self._attempts.end(anyio.EndOfStream)
-        for driver in self._drivers:
-            driver.endpoint.stop_listening()
         while self._attempts.items:
             self._attempts.items.popleft().refuse()
+        for driver in self._drivers:
+            driver.endpoint.stop_listening()
+            driver.settle()
 
 
 def listen(

@@ -6,8 +6,9 @@ Rules:
   (RFC 9000 §4.6; a peer cannot make this side hold more streams than it allowed).
 - A stream that the peer opened is queued for its acceptor, halves first, face when it is accepted. The stream limits bound
   those queues. A closed acceptor refuses: the stream is stopped and reset.
-- `undelivered` holds the streams that were finished here and not yet acknowledged in full: the graceful end waits for it
-  to become empty.
+- `undelivered` holds the halves that were finished here and not yet acknowledged in full: the graceful end waits for it
+  to become empty. If it cannot, only those are missed that had data outstanding when they were finished, and whose user
+  was not told of the loss: a FIN alone says nothing that a clean close does not.
 - Received DATAGRAMs that nobody takes are dropped, oldest first, and counted.
 """
 
@@ -23,7 +24,8 @@ from quicio.anyio.application import Application
 from quicio.anyio.halves import ReceivingHalf, SendingHalf
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
-from quicio.errors import CloseReason, ErrorCodes
+from quicio.errors import CloseReason
+from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.events import (
     DatagramFrameReceived,
     DatagramWritable,
@@ -34,11 +36,15 @@ from quicio.quic.events import (
     StreamReset,
     StreamWritable,
 )
+from quicio.quic.wire.rangeset import RangeSet
 
 __all__ = ["StreamState", "StreamTable"]
 
 SERVER_INITIATED: Final = 1  # bits of a stream ID (RFC 9000 §2.1)
 UNIDIRECTIONAL: Final = 2
+
+# How often, while a window of data is taken, the driver is asked to send what credit is due: not for every few bytes.
+GRANTS_PER_WINDOW: Final = 16
 
 
 class StreamState:
@@ -75,18 +81,22 @@ class StreamState:
 class StreamTable(Application):
     """Streams and datagrams of one connection, for users' tasks."""
 
-    def __init__(self, link: Link, codes: ErrorCodes, *, is_client: bool, datagram_queue: int) -> None:
+    def __init__(self, link: Link, configuration: QuicConfiguration) -> None:
         self.link = link
-        self.codes = codes
+        self.codes = configuration.codes
         self.incoming_streams: Mailbox[StreamState] = Mailbox("accepting streams from")
         self.incoming_receive_streams: Mailbox[StreamState] = Mailbox("accepting receive streams from")
-        self.undelivered: set[int] = set()
+        self.undelivered: dict[int, SendingHalf] = {}
         self.datagrams: Mailbox[bytes] = Mailbox("receiving datagrams from")
         self.datagrams_dropped = 0
-        self._datagram_queue = datagram_queue
+        self._datagram_queue = configuration.datagram_queue
         self._datagram_room: anyio.Event | None = None
         self._states: dict[int, StreamState] = {}
-        self._local_bit = 0 if is_client else SERVER_INITIATED
+        self._seen = (RangeSet(), RangeSet())  # the peer's streams that came, by direction: late events are not new ones
+        self._local_bit = 0 if configuration.is_client else SERVER_INITIATED
+        self.send_buffer = configuration.send_buffer
+        self._taken = 0  # bytes taken since the driver was last asked to send credit
+        self._taken_limit = min(configuration.max_data, configuration.max_stream_data) // GRANTS_PER_WINDOW
         self._all_delivered = anyio.Event()
         self._handlers: dict[type[QuicEvent], Callable[[Any], None]] = {
             StreamDataReceived: self._on_data,
@@ -126,13 +136,22 @@ class StreamTable(Application):
     def grant(self, stream_id: int, size: int) -> None:
         """The user took `size` bytes: the peer may send as many more (RFC 9000 §4.2)."""
         self.link.quic.consume(stream_id, size)
-        self.link.flush()
+        self.link.touch()
+        self._taken += size
+        if self._taken >= self._taken_limit:
+            self._taken = 0
+            self.link.driver.settle()
 
     def _peer_stream(self, stream_id: int) -> StreamState | None:
         """The state of a stream that an event is about; None when its user is done with it."""
         state = self._states.get(stream_id)
         if state is not None or stream_id & SERVER_INITIATED == self._local_bit:
             return state
+        index = stream_id >> 2
+        seen = self._seen[stream_id >> 1 & 1]
+        if index in seen:
+            return None
+        seen.add(index, index + 1)
         mailbox = self.incoming_receive_streams if stream_id & UNIDIRECTIONAL else self.incoming_streams
         state = self.add(stream_id, is_announced=True)
         if mailbox.is_ended:
@@ -166,10 +185,10 @@ class StreamTable(Application):
             state.sending.on_writable()
 
     def _on_delivered(self, event: StreamDelivered) -> None:
-        state = self._states.get(event.stream_id)
-        if state is not None and state.sending is not None:
-            state.sending.on_delivered()
-        self._discard_undelivered(event.stream_id)
+        half = self.undelivered.get(event.stream_id)
+        if half is not None:
+            half.on_delivered()
+            self.settle_delivery(event.stream_id)
 
     def _on_reset(self, event: StreamReset) -> None:
         state = self._peer_stream(event.stream_id)
@@ -177,17 +196,23 @@ class StreamTable(Application):
             state.receiving.on_reset(event.error_code)
 
     def _on_stop_sending(self, event: StopSendingReceived) -> None:
-        state = self._peer_stream(event.stream_id)
-        if state is not None and state.sending is not None:
-            state.sending.on_stopped(event.error_code)
-        self._discard_undelivered(event.stream_id)
+        half = self.undelivered.get(event.stream_id)
+        if half is None:
+            state = self._peer_stream(event.stream_id)
+            half = state.sending if state is not None else None
+        if half is not None:
+            half.on_stopped(event.error_code)
+            self.settle_delivery(event.stream_id)
 
-    def _discard_undelivered(self, stream_id: int) -> None:
-        self.undelivered.discard(stream_id)
+    def settle_delivery(self, stream_id: int) -> None:
+        """Nothing is left to wait for: the stream was delivered, reset, or stopped by the peer."""
+        self.undelivered.pop(stream_id, None)
         if not self.undelivered:
             self._all_delivered.set()
 
     def connection_lost(self) -> None:
+        for half in self.undelivered.values():
+            half.wake()
         for state in list(self._states.values()):
             if state.sending is not None:
                 state.sending.wake()
@@ -224,7 +249,9 @@ class StreamTable(Application):
             await self._all_delivered.wait()
 
     def undelivered_count(self) -> int:
-        return len(self.undelivered)
+        halves = [state.sending for state in self._states.values() if state.sending is not None]
+        count = sum(half.has_unacknowledged_data() for half in halves if not half.is_finished)
+        return count + sum(half.had_data and not half.is_told for half in self.undelivered.values())
 
     # --- datagrams ---------------------------------------------------------------------------------------------------
 
