@@ -16,6 +16,7 @@ back: that the transport finds nothing left to end is no error.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -26,13 +27,17 @@ from quicio.h3.events import H3Event, Headers, StreamFailed
 from quicio.h3.exceptions import ErrorCode, ExcessiveLoad, FieldSectionTooLarge, StreamError, StreamOverload
 from quicio.h3.frames import HEADERS, encode_frame
 from quicio.h3.push import Pushes
-from quicio.h3.streams import H3Stream, HeadersState, StreamType
+from quicio.h3.streams import H3Stream, StreamType
 
 MAX_BLOCKED_BYTES: Final = 8 * 1024 * 1024
 """Bytes that all blocked streams of a connection may hold: as much as the widest receive window (RFC 9204 §2.1.2)."""
 
 FAILURE_TOLERANCE: Final = 500
 """How many more requests may fail than complete before the peer is sent away (RFC 9114 §10.5)."""
+
+
+MAX_DISCARDED: Final = 1000
+"""Records of aborted streams that are kept for events under way."""
 
 
 class QuicTransport(Protocol):
@@ -62,6 +67,8 @@ class StreamKeeper:
         self._is_client: bool = transport.configuration.is_client
         self._is_done = False
         self._quic_logger = transport._quic_logger
+        self._discarded: deque[H3Stream] = deque()
+        self._release_stream: Callable[[int], None] | None = getattr(quic, "release_stream", None)
         self._consume: Callable[[int, int], None] | None = getattr(quic, "consume", None)
         self._stop_stream: Callable[[int, int], None] | None = getattr(quic, "stop_stream", None)
         self._max_table_capacity = qpack.MAX_TABLE_CAPACITY
@@ -110,11 +117,28 @@ class StreamKeeper:
         """Drop the record of a stream when nothing more can come of it."""
         if stream.blocked or not stream.ended or not (stream.sending_finished or stream.session_id is not None):
             return
-        if self._stream.pop(stream.stream_id, None) is not None and not stream.discarding:
-            self._tolerance = min(self._tolerance + 1, FAILURE_TOLERANCE)
+        if self._stream.pop(stream.stream_id, None) is not None:
+            if stream.stream_id & 2:
+                self._release(stream)
+            elif not stream.discarding:
+                self._tolerance = min(self._tolerance + 1, FAILURE_TOLERANCE)
+
+    def _discard(self, stream: H3Stream) -> None:
+        """Drop what may still come of a stream; its record stays for events that are under way, but not for ever."""
+        stream.discarding = True
+        self._discarded.append(stream)
+        if len(self._discarded) > MAX_DISCARDED:
+            oldest = self._discarded.popleft()
+            self._stream.pop(oldest.stream_id, None)
+
+    def _release(self, stream: H3Stream) -> None:
+        """Tell the transport that nobody uses one of our own streams any more, so that the peer may open another."""
+        if self._release_stream is not None and stream.session_id is None and stream.push_id is None:
+            with suppress(ValueError, RuntimeError):
+                self._release_stream(stream.stream_id)
 
     def _charge_failure(self) -> None:
-        """One more request came to nothing (security: rapid reset; RFC 9114 §10.5). A server's failures are its own affair."""
+        """One more request came to nothing (rapid reset; RFC 9114 §10.5). What servers do to clients is not counted."""
         if not self._is_client:
             self._tolerance -= 1
             if self._tolerance < 0:
@@ -122,9 +146,8 @@ class StreamKeeper:
 
     def _cancel_decoding(self, stream: H3Stream) -> None:
         """Tell the peer's encoder that field sections of this stream will not be read (RFC 9204 §2.2.2.2)."""
-        if stream.stream_type not in (None, StreamType.PUSH) or stream.session_id is not None:
-            return
-        if stream.blocked or not stream.ended:
+        has_messages = stream.stream_id & 2 == 0 or stream.stream_type == StreamType.PUSH
+        if has_messages and stream.session_id is None and (stream.blocked or not stream.ended):
             instructions = self._qpack.cancel(stream.stream_id)
             if instructions:
                 self._quic.send_stream_data(self._local_decoder_stream_id, instructions, False)
@@ -136,36 +159,23 @@ class StreamKeeper:
     def _abort(self, stream: H3Stream, error_code: int) -> None:
         """Abort what is open of a stream in both directions and drop whatever may still come (RFC 9114 §4.1.1)."""
         self._cancel_decoding(stream)
-        stream.discarding = True
+        self._discard(stream)
         if not stream.sending_finished:
             with suppress(ValueError, RuntimeError):  # the application may have reset it, or the transport forgotten it
                 self._quic.reset_stream(stream.stream_id, error_code)
             stream.finish_sending()
-        self._stop_receiving(stream, error_code)
-
-    def _stop_receiving(self, stream: H3Stream, error_code: int) -> None:
         if not stream.ended and self._stop_stream is not None:
             with suppress(ValueError, RuntimeError):
                 self._stop_stream(stream.stream_id, error_code)
 
     def _fail(self, stream: H3Stream, error: StreamError) -> H3Event:
         """A stream error: abort the stream, keep the connection (RFC 9114 §8)."""
-        untouched = (
-            stream.headers_recv_state is HeadersState.INITIAL and stream.headers_send_state is HeadersState.INITIAL
-        )
-        if (
-            isinstance(error, FieldSectionTooLarge)
-            and not self._is_client
-            and untouched
-            and not stream.sending_finished
-        ):
+        if isinstance(error, FieldSectionTooLarge) and not self._is_client and stream.is_untouched():
             # RFC 9114 §4.2.2: nobody has seen this request yet, so that it can be answered here
             section = self._encode_headers(stream.stream_id, [(b":status", b"431")])
             self._quic.send_stream_data(stream.stream_id, encode_frame(HEADERS, section), True)
             stream.finish_sending()
-            self._cancel_decoding(stream)
-            stream.discarding = True
-            self._stop_receiving(stream, ErrorCode.H3_NO_ERROR)
+            self._abort(stream, ErrorCode.H3_NO_ERROR)
         else:
             self._abort(stream, error.error_code)
         self._charge_failure()
@@ -176,9 +186,11 @@ class StreamKeeper:
         overhead = stream.uncredited - len(stream.buffer) - stream.held_size
         if overhead > 0:
             stream.uncredited -= overhead
-            if self._consume is not None:
-                with suppress(ValueError, RuntimeError):
+            if self._consume is not None and not stream.credits_itself:
+                try:
                     self._consume(stream.stream_id, overhead)
+                except ValueError:  # not a held stream: its credit was granted when the event was handed out
+                    stream.credits_itself = True
 
     def _hold(self, stream: H3Stream, data: bytes) -> None:
         stream.hold(data)
@@ -187,9 +199,12 @@ class StreamKeeper:
             raise StreamOverload("too much is waiting for the QPACK encoder stream")
 
     def cancel_stream(self, stream_id: int, error_code: int = ErrorCode.H3_REQUEST_CANCELLED) -> None:
-        """Give up a request, a response or a push: abort what is open of the stream in both directions (RFC 9114 §4.1.1)."""
+        """Give up a request, a response or a push: abort its stream as far as it is open (RFC 9114 §4.1.1).
+
+        Streams that carry no message, or are over, are left alone.
+        """
         stream = self._stream.get(stream_id)
-        if stream is not None and stream.stream_type is None:
+        if stream is not None and stream.stream_type in (None, StreamType.PUSH):
             self._abort(stream, error_code)
             self._settle(stream)
             self._forget_if_ended(stream)

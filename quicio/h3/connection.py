@@ -28,12 +28,7 @@ from typing import Any, Final
 
 from quicio.buffer import encode_uint_var
 from quicio.h3 import qpack
-from quicio.h3.events import (
-    DatagramReceived,
-    GoawayReceived,
-    H3Event,
-    Headers,
-)
+from quicio.h3.events import DatagramReceived, GoawayReceived, H3Event, Headers
 from quicio.h3.exceptions import (
     ClosedCriticalStream,
     ConnectionGoingAway,
@@ -190,15 +185,18 @@ class H3Connection(MessageReader):
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool = False) -> None:
         """Send a header section, an interim response, or, after the header section, a trailer section.
 
-        Names are in lower case, pseudo-header fields first. Raises `FrameUnexpected` when the message is over or is a tunnel,
-        `MessageError` for fields that must not be sent (RFC 9114 §4.2, §4.3), `ConnectionGoingAway` for a new request
-        after the peer's GOAWAY, and `ValueError` when the section is larger than the peer accepts (RFC 9114 §4.2.2).
+        Names are in lower case, pseudo-header fields first. Raises `FrameUnexpected` when the message is a tunnel or is
+        over (sent, reset, stopped by the peer, failed), `MessageError` for fields that must not be sent (RFC 9114 §4.2,
+        §4.3), `ConnectionGoingAway` for a new request after the peer's GOAWAY, and `ValueError` when the section is
+        larger than the peer accepts (RFC 9114 §4.2.2).
         """
         stream = self._stream.get(stream_id)
         if stream is None:
+            if not stream_is_request_response(stream_id):
+                raise FrameUnexpected("no message can begin on this stream")
             stream = H3Stream(stream_id)
         state = stream.headers_send_state
-        if state is _AFTER_TRAILERS or stream.is_tunnel:
+        if state is _AFTER_TRAILERS or stream.is_tunnel or stream.sending_finished:
             raise FrameUnexpected("HEADERS frame is not allowed in this state")
         if state is _AFTER_HEADERS:
             validate_trailers(headers)
@@ -222,7 +220,10 @@ class H3Connection(MessageReader):
             self._finish_sending(stream)
 
     def send_data(self, stream_id: int, data: bytes | bytearray | memoryview, end_stream: bool) -> None:
-        """Send content, in DATA frames. Raises `FrameUnexpected` before the header section and after the trailers."""
+        """Send content, in DATA frames.
+
+        Raises `FrameUnexpected` before the header section, after the trailers, and when the message is over.
+        """
         stream = self._stream.get(stream_id)
         if stream is None or stream.headers_send_state is not _AFTER_HEADERS or stream.sending_finished:
             raise FrameUnexpected("DATA frame is not allowed in this state")
@@ -234,7 +235,8 @@ class H3Connection(MessageReader):
     def send_datagram(self, stream_id: int, data: bytes) -> None:
         """Send an HTTP datagram that belongs to the request on `stream_id` (RFC 9297 §2.1).
 
-        Raises `InvalidStreamTypeError` for a stream that carries no request, and `H3Error` when the peer takes no datagrams.
+        Raises `InvalidStreamTypeError` for a stream that carries no request, and `H3Error` when the peer takes no
+        datagrams.
         """
         if not stream_is_request_response(stream_id):
             raise InvalidStreamTypeError("Datagrams belong to client-initiated bidirectional streams")
@@ -245,8 +247,8 @@ class H3Connection(MessageReader):
     def send_push_promise(self, stream_id: int, headers: Headers) -> int:
         """Promise the response to the request `headers`, in the course of the one on `stream_id` (RFC 9114 §4.6).
 
-        Returns the stream to send the response on. Raises `InvalidStreamTypeError`, `NoAvailablePushIDError` when the client
-        allows no more pushes, `MessageError` for invalid fields, and `H3Error` on a client.
+        Returns the stream to send the response on. Raises `InvalidStreamTypeError`, `NoAvailablePushIDError` when the
+        client allows no more pushes, `MessageError` for invalid fields, and `H3Error` on a client.
         """
         if self._is_client:
             raise H3Error("Only a server pushes: use send_headers() to send a request")
@@ -267,11 +269,11 @@ class H3Connection(MessageReader):
         return push_stream_id
 
     def goaway(self, identifier: int | None = None) -> None:
-        """Begin to shut down: announce that requests (to a client: pushes) from `identifier` on are refused (RFC 9114 §5.2).
+        """Begin to shut down: from `identifier` on, requests (on a client: pushes) are refused (RFC 9114 §5.2).
 
-        By default that is what has not arrived yet. A server that wants no request to be lost announces 2**62 - 4 first, and
-        again without argument a round trip later. Raises `ValueError` when the identifier is above an earlier one or is
-        none of a request.
+        By default that is what has not arrived yet. A server that wants no request to be lost announces 2**62 - 4
+        first, and again without argument a round trip later. Raises `ValueError` when the identifier is above an
+        earlier one or is none of a request.
         """
         if identifier is None:
             identifier = max(self._pushes.promises, default=-1) + 1 if self._is_client else self._highest_request + 4
@@ -283,7 +285,7 @@ class H3Connection(MessageReader):
         self._send_control(GOAWAY, encode_uint_var(identifier))
 
     def create_webtransport_stream(self, session_id: int, is_unidirectional: bool = False) -> int:
-        """Open a stream of the WebTransport session `session_id` and return its ID. The data itself is sent over QUIC."""
+        """Open a stream of the WebTransport session `session_id` and return its ID; send the data over QUIC."""
         if is_unidirectional:
             stream_id = self._create_uni_stream(StreamType.WEBTRANSPORT)
             self._quic.send_stream_data(stream_id, encode_uint_var(session_id), False)
@@ -344,9 +346,8 @@ class H3Connection(MessageReader):
         stream = self._stream.get(stream_id)
         if stream is None:
             return
-        if stream.stream_type is not None:
-            self._check_critical(stream)
-        elif not stream.ended and stream.session_id is None and stream_id & 2 == 0:
+        self._check_critical(stream)
+        if not stream.discarding and not stream.ended and stream.session_id is None:
             self._charge_failure()
         self._cancel_decoding(stream)
         stream.uncredited = 0  # the transport returns the credit of a stream that was reset
@@ -424,7 +425,7 @@ class H3Connection(MessageReader):
         return events
 
     def _read_stream_header(self, stream: H3Stream, data: bytes) -> bytes | None:
-        """Read type and ID from the front of a unidirectional stream; returns the rest, None when there is nothing to read."""
+        """Read type and ID from the front of a unidirectional stream; returns the rest, or None for nothing to read."""
         stream.buffer = data
         found = read_prefix(data)
         if found is None:

@@ -53,7 +53,7 @@ class HeadersReceived(H3Event):
 
 @dataclass(slots=True)
 class PushPromiseReceived(H3Event):
-    """The server will push the response to the request that `headers` describe; `stream_id` is the request that led to it."""
+    """The server will push the response to the request `headers`; the request on `stream_id` led to it."""
 
     headers: Headers
     push_id: int

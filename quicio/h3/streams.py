@@ -51,6 +51,7 @@ class H3Stream:
         "blocked_push_id",
         "buffer",
         "content_length",
+        "credits_itself",
         "discarding",
         "ended",
         "expected_content_length",
@@ -84,6 +85,7 @@ class H3Stream:
         self.held: list[bytes] = []
         self.held_size = 0
         self.uncredited = 0  # bytes that arrived and were neither given to the application nor consumed by us
+        self.credits_itself = False  # the transport grants the credit of this stream without being asked
         self.ended = False
         self.discarding = False
         self.sending_finished = False
@@ -108,6 +110,14 @@ class H3Stream:
     def is_ended(self) -> bool:
         """Whether both directions are over, so that the record can go."""
         return self.ended and self.sending_finished
+
+    def is_untouched(self) -> bool:
+        """Whether no message has been seen on the stream yet, in either direction."""
+        return (
+            self.headers_recv_state is HeadersState.INITIAL
+            and self.headers_send_state is HeadersState.INITIAL
+            and not self.sending_finished
+        )
 
     def hold(self, data: bytes) -> None:
         """Keep what arrived behind a blocked field section."""
