@@ -371,3 +371,22 @@ def test_a_limit_that_shrinks_is_noticed() -> None:
     side.streams.sending.limit -= 1
     with pytest.raises(AssertionError, match="has shrunk"):
         side.streams.check_invariants()
+
+
+def test_release_ends_a_stream_whose_end_is_known() -> None:
+    side = server()
+    side.streams.native = side.streams.hold_all = True
+    burst(side, (2, 0, b"abc", True))
+    side.drain()
+    assert 2 in side.streams.streams
+    side.streams.release(2)
+    assert not side.streams.streams
+    assert side.streams.receiving.window.consumed == 3
+    side.streams.check_invariants()
+
+
+def test_pieces_that_came_twice_are_skipped() -> None:
+    side = server()
+    burst(side, (0, 5, bytes(600), False), (0, 605, bytes(600), False), (0, 1205, b"end", True))
+    burst(side, (0, 0, bytes(700), False))
+    assert side.drain() == [StreamDataReceived(bytes(1205) + b"end", True, 0)]

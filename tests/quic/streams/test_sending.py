@@ -292,3 +292,24 @@ def test_forgotten_frames_stay_forgotten(pair: Pair) -> None:
     for token in pair.client.write().tokens:
         pair.client.streams.on_forgotten(token)
     assert not pair.client.write().payload
+
+
+def test_a_stream_without_any_credit_asks_for_it() -> None:
+    pair = open_pair(max_stream_data=0)
+    pair.client.streams.send(0, b"x", False)
+    assert parse(pair.client.write().payload) == [(c.STREAM_DATA_BLOCKED, ("on_stream_data_blocked", (0, 0)))]
+    half = pair.client.streams.streams[0].send
+    assert half is not None
+    assert half.state == states.SEND_SEND
+
+
+def test_a_stream_that_goes_on_waiting_asks_at_each_limit() -> None:
+    pair = open_pair(max_stream_data=100)
+    pair.client.streams.send(0, bytes(1000), False)
+    asked = []
+    for limit in (100, 200, 300):
+        pair.client.streams.on_max_stream_data(0, limit)
+        asked += [kind for packet in pair.client.write_all() for kind in packet.frame_types()]
+    assert asked.count(c.STREAM_DATA_BLOCKED) == 3
+    pair.client.streams.reset(0, 1)
+    assert [packet.frame_types() for packet in pair.client.write_all()] == [[c.RESET_STREAM]]
