@@ -47,6 +47,7 @@ from quicio.quic.wire.headers import encode_packet_number
 from quicio.quic.wire.packet_builder import PacketBuilder
 
 MIN_ROOM: Final = 24  # bytes of frames for which a further packet in a datagram is worth its header
+SMALLEST_CHALLENGE: Final = 64  # bytes that a datagram with path frames takes at most, unpadded
 MIN_PAYLOAD: Final = 4  # with any packet number length, a sample for header protection exists
 ACKS_BEFORE_PING: Final = 40
 MTU_PROBE_RESERVE: Final = 2  # ordinary datagrams that the window must still take beside a probe
@@ -172,15 +173,19 @@ class Outbound:
         loss = parts.loss
         probe_size = 0
         if kind == FULL:
-            if path.mtu.size < path.mtu.ceiling:
+            if path.mtu.size < path.mtu.ceiling and path.is_validated:
                 probe_size = path.mtu.probe_size(now)
             if not (parts.wants.mask & APPLICATION_BIT or loss.probes[APPLICATION] or probe_size):
                 return None
         size = path.datagram_size
         room = path.amplification_room()
         if room < size:
-            size = min(size, SMALLEST_MAX_DATAGRAM_SIZE)
-            if room < size:
+            if room >= SMALLEST_MAX_DATAGRAM_SIZE:
+                size = SMALLEST_MAX_DATAGRAM_SIZE
+            elif room >= SMALLEST_CHALLENGE and path.has_frames():
+                size = room  # too little to pad the challenge as it should be (RFC 9000 §8.2.1): it goes as it is
+                kind = PATH_ONLY
+            else:
                 loss.amplification_blocked = path is parts.paths.active
                 return None
         loss.amplification_blocked = False
@@ -234,7 +239,7 @@ class Outbound:
                 if self._acks_in_a_row >= ACKS_BEFORE_PING and budget > 0 and packet.room > 0:
                     self._push_ping(packet)
             payload = b"".join(packet.pieces)
-            if is_padded and packet.ack_eliciting:
+            if is_padded and packet.ack_eliciting and size >= SMALLEST_MAX_DATAGRAM_SIZE:
                 payload += bytes(max(0, SMALLEST_MAX_DATAGRAM_SIZE - overhead - len(payload)))
             elif len(payload) < MIN_PAYLOAD:
                 payload += bytes(MIN_PAYLOAD - len(payload))

@@ -226,20 +226,19 @@ class Ecn(Stage):
 
 
 class Nat:
-    """Gives a host another address at certain times. `outward` belongs to its sending, `inward` to its receiving direction.
-
-    `rebind_address` changes the host, `rebind_port` the port of an address that is a (host, port) tuple.
-    """
+    """Gives a host another address at certain times. `outward` belongs to its sending, `inward` to its receiving direction."""
 
     def __init__(self, inside: tuple[str, int]) -> None:
         self.inside = inside
         self.outside = inside
         self.bindings: set[Hashable] = {inside}
 
-    def rebind(self, outside: tuple[str, int]) -> None:
-        """From now on the host shows as `outside`; datagrams to older bindings are dropped."""
+    def rebind(self, outside: tuple[str, int], *, is_strict: bool = False) -> None:
+        """From now on the host shows as `outside`. When strict, datagrams to older bindings are dropped."""
         self.outside = outside
-        self.bindings = {outside}
+        if is_strict:
+            self.bindings.clear()
+        self.bindings.add(outside)
 
     def outward(self) -> Stage:
         return _Outward(self)
