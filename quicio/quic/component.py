@@ -16,6 +16,7 @@ Rules:
 
 from math import inf
 
+from quicio.quic.compiled import mypyc_attr
 from quicio.quic.wire.packet_builder import PacketBuilder, Token
 
 __all__ = ["Component", "Token", "Wants"]
@@ -30,6 +31,7 @@ class Wants:
         self.mask: int = 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Component:
     """Base of everything that writes frames or waits for a time. See the module's essay for the rules."""
 

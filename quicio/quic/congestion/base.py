@@ -12,6 +12,8 @@ A sample carries the delivery rate and the application-limited mark from the fir
 from collections.abc import Callable
 from typing import Final
 
+from quicio.quic.compiled import mypyc_attr
+
 K_INITIAL_WINDOW_PACKETS: Final = 10  # RFC 9002 §7.2
 K_MINIMUM_WINDOW_PACKETS: Final = 2
 K_INITIAL_WINDOW_BYTES: Final = 14720
@@ -80,6 +82,7 @@ class LossBatch:
         self.is_persistent = is_persistent  # persistent congestion, RFC 9002 §7.6
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CongestionController:
     """Base of all controllers. `window`, `pacing_rate` and `send_quantum` are read before every burst."""
 
