@@ -484,6 +484,19 @@ class QuicConnection:
         """Whether the stream exists and has not been discarded."""
         return stream_id in self._parts.streams.streams
 
+    # What HTTP/3 reads of the connections it runs on, by the names that other libraries' connections have.
+
+    @property
+    def _quic_logger(self) -> Any:
+        """The trace of a qlog; None when there is none."""
+        return None
+
+    @property
+    def _remote_max_datagram_frame_size(self) -> int | None:
+        """The largest DATAGRAM frame that the peer takes, in bytes (RFC 9221 §3); None before it has said so, and for 0."""
+        parameters = self._parts.handshake.remote_parameters
+        return None if parameters is None else parameters.max_datagram_frame_size or None
+
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """Keying material bound to this connection (RFC 8446 §7.5). `RuntimeError` before the handshake is complete."""
         return self.tls.export_keying_material(label, context, length)
