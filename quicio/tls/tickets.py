@@ -46,7 +46,7 @@ class SessionTicket:
 
     def obfuscated_age_at(self, now: float) -> int:
         """The ticket's age in milliseconds at the date `now`, plus `age_add`, modulo 2^32."""
-        age = int((now - self.not_valid_before.timestamp()) * 1000)
+        age = round((now - self.not_valid_before.timestamp()) * 1000)
         return (age + self.age_add) % (1 << 32)
 
 

@@ -148,6 +148,11 @@ def identified_leaf() -> Case:
     return Case([leaf(extensions=extensions)])
 
 
+@cache
+def old_root() -> x509.Certificate:
+    return issue("old", make_key("p256", 8), is_authority=True, not_after=EPOCH - timedelta(hours=1))
+
+
 UNKNOWN: Extension = (x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
 UNKNOWN_UNCRITICAL: Extension = (UNKNOWN[0], False)
 
@@ -342,11 +347,6 @@ REFUSED: dict[str, Refusal] = {
 
 def dns_name(text: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.DNSName(text)])
-
-
-@cache
-def old_root() -> x509.Certificate:
-    return issue("old", make_key("p256", 8), is_authority=True, not_after=EPOCH - timedelta(hours=1))
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
