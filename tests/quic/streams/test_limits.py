@@ -194,3 +194,15 @@ def test_by_default_the_place_comes_back_when_both_sides_are_closed() -> None:
         answer_all(pair, stream_id)
     pair.settle()
     assert pair.client.streams.open(False) == 8
+
+
+def test_a_peer_that_has_little_left_gets_places_early() -> None:
+    """Most streams live long: the few that close are given back although they are far from half a window."""
+    pair = Pair(Side(True), Side(False, max_streams_uni=16))
+    streams = pair.server.streams
+    for index in range(15):
+        streams.on_stream_frame(index * 4 + 2, 0, b"", index == 3)
+    streams.collect_events(0.0)
+    pair.server.drain()
+    assert pair.server.write().payload == bytes((c.MAX_STREAMS_UNI, 17))
+    pair.check()

@@ -390,3 +390,16 @@ def test_pieces_that_came_twice_are_skipped() -> None:
     burst(side, (0, 5, bytes(600), False), (0, 605, bytes(600), False), (0, 1205, b"end", True))
     burst(side, (0, 0, bytes(700), False))
     assert side.drain() == [StreamDataReceived(bytes(1205) + b"end", True, 0)]
+
+
+def test_a_stream_stays_until_its_events_are_handed_out() -> None:
+    """Otherwise a peer that resets one stream after another would have the credit of data that still lies in the queue."""
+    side = server()
+    burst(side, (2, 0, bytes(1000), False), (6, 0, bytes(1000), True))
+    side.streams.on_reset_stream(2, 1, 1000)
+    assert set(side.streams.streams) == {2, 6}
+    assert side.streams.receiving.window.consumed == 0
+    side.drain()
+    assert not side.streams.streams
+    assert side.streams.receiving.window.consumed == 2000
+    side.streams.check_invariants()

@@ -313,3 +313,17 @@ def test_a_stream_that_goes_on_waiting_asks_at_each_limit() -> None:
     assert asked.count(c.STREAM_DATA_BLOCKED) == 3
     pair.client.streams.reset(0, 1)
     assert [packet.frame_types() for packet in pair.client.write_all()] == [[c.RESET_STREAM]]
+
+
+def test_nothing_is_said_of_a_limit_that_has_risen() -> None:
+    pair = open_pair(max_data=1000, max_stream_data=2000)
+    pair.client.streams.send(0, bytes(3000), False)
+    pair.client.write()
+    assert pair.client.streams.sending.blocked_due
+    pair.client.streams.on_max_data(4000)
+    kinds = [kind for packet in pair.client.write_all()[:-1] for kind in packet.frame_types()]
+    assert kinds
+    assert c.DATA_BLOCKED not in kinds
+    pair.client.streams.send(4, bytes(3000), False)
+    pair.client.streams.on_max_stream_data(0, 3000)
+    assert c.STREAM_DATA_BLOCKED not in pair.client.write().frame_types()
