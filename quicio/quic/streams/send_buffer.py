@@ -62,7 +62,7 @@ class SendBuffer:
             return chunk[begin : begin + size]
         if size == rest:
             self.cursor = index + 1
-            return chunk[begin:]
+            return chunk[begin:] if begin else chunk
         return self._gather(index, begin, size, True)
 
     def take_lost(self, start: int, size: int) -> bytes:
