@@ -50,9 +50,7 @@ class CubicController(WindowController):
         self._exact += hystart.growth(sample)
         if hystart.is_done:
             self._hystart = None
-            self._threshold = self._exact
-            self._prior = self._exact
-            self._w_max = 0.0
+            self._threshold = self._exact  # w_max is not known: the epoch begins on its plateau (RFC 9438 §4.10)
 
     def _avoid(self, sample: AckSample) -> None:
         now = sample.now
@@ -106,7 +104,6 @@ class CubicController(WindowController):
         return window * BETA
 
     def _on_persistent_congestion(self) -> None:
-        self._hystart = None
         self._w_max = 0.0  # the first epoch after slow start begins on the plateau (RFC 9438 §4.8)
         self._epoch = -inf
 

@@ -51,9 +51,10 @@ class WindowController(CongestionController):
     def on_ack(self, sample: AckSample) -> None:
         """Answer CE marks, then grow the window by what was acknowledged."""
         self._smoothed_rtt = sample.smoothed_rtt
-        if sample.ecn_ce and sample.largest_sent_time > self._recovery_start:
-            self._begin_recovery(sample.now)
-            self._can_undo = False
+        if sample.ecn_ce:
+            if sample.largest_sent_time > self._recovery_start:
+                self._begin_recovery(sample.now)
+            self._can_undo = False  # the path is congested, whatever became of the packets
         if sample.acked and sample.largest_sent_time > self._recovery_start:
             if self._is_underused(sample):
                 self._on_underused(sample)

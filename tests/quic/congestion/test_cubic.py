@@ -107,7 +107,9 @@ def test_the_window_never_shrinks_in_avoidance() -> None:
     driver.now += 2.0
     driver.ack(1)
     driver.now += 2.5
-    windows = [driver.ack(driver.controller.window, sent_time=driver.now) for _ in range(12)]
+    windows = [driver.ack(driver.controller.window, sent_time=driver.now) for _ in range(2)]
+    driver.rtt = 0.5  # and the target moves closer
+    windows += [driver.ack(driver.controller.window, sent_time=driver.now) for _ in range(10)]
     target = 10 + 0.4 * (3.5 - (3 / 0.4) ** (1 / 3)) ** 3
     assert windows[1] / MSS == pytest.approx(target, rel=0.01)
     assert windows[1] == windows[2] == windows[5]  # a standstill, until Reno has caught up
@@ -165,8 +167,9 @@ def test_after_persistent_congestion_the_first_epoch_begins_on_its_plateau() -> 
     driver.lose(is_persistent=True)
     while driver.controller.window < driver.controller.slow_start_threshold:
         driver.now += 0.1
-        driver.ack(driver.controller.window)
+        driver.ack(2 * MSS)
     start = driver.controller.window
+    assert start < 80 * MSS
     driver.now += 0.1
     driver.ack(1)
     driver.now += 2.0
@@ -222,3 +225,19 @@ def test_an_undo_restores_the_epoch() -> None:
     driver.now += 0.9
     target = (0.4 * (4.1 - k) ** 3 + 1000) * MSS
     assert driver.ack(10 * MSS) - window == pytest.approx((target - window) * 10 * MSS / window, rel=0.01)
+
+
+def test_an_undo_restores_the_reno_estimate() -> None:
+    driver = driver_at(100 * MSS, rtt=0.002)
+    driver.lose()
+    driver.now += 0.01
+    for _ in range(5):
+        driver.round()
+    window = driver.controller.window
+    driver.lose()
+    driver.now += 0.01
+    driver.ack(1)  # another epoch begins
+    driver.controller.on_spurious_loss(driver.now)
+    assert driver.controller.window == window
+    driver.round()
+    assert (driver.controller.window - window) / MSS == pytest.approx(ALPHA, rel=0.02)

@@ -136,6 +136,18 @@ def test_a_ce_mark_is_never_undone(kind: Kind) -> None:
     reduced = driver.ack(1200, ce=1)
     controller.on_spurious_loss(driver.now)
     assert controller.window == reduced
+    driver.now += 1.0
+    reduced = driver.lose()
+    driver.now += 0.01
+    driver.ack(1200, ce=1)  # of the same recovery period
+    controller.on_spurious_loss(driver.now)
+    assert controller.window == reduced
+    driver.now += 1.0
+    driver.lose()
+    driver.now += 1.0
+    reduced = driver.ack(1200, ce=1)  # of a later one
+    controller.on_spurious_loss(driver.now)
+    assert controller.window == reduced
 
 
 @pytest.mark.parametrize("kind", CONTROLLERS)
