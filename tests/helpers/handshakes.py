@@ -163,7 +163,7 @@ class Pair:
         for message in split(output.data):
             pieces = [message] if self._deliver is None else self._deliver(from_client, output.epoch, message)
             for data in pieces:
-                step = self._piece or len(data)
+                step = self._piece or max(len(data), 1)
                 for position in range(0, len(data), step):
                     receiver.handshake.receive(output.epoch, data[position : position + step])
 
