@@ -40,6 +40,15 @@ def test_requests_that_come_to_nothing_are_counted(how: str) -> None:
     assert rude.error == ErrorCode.H3_EXCESSIVE_LOAD
 
 
+def test_unknown_streams_are_counted_too() -> None:
+    """Security row 19: one that exercises us is welcome, a stream of them is not."""
+    rude = server()
+    for number in range(base.FAILURE_TOLERANCE + 1):
+        assert rude.error is None, number
+        rude.data(rude.spare + 4 * number, varints(0x21), end=True)
+    assert rude.error == ErrorCode.H3_EXCESSIVE_LOAD
+
+
 def test_requests_that_complete_make_up_for_failures() -> None:
     rude = server()
     for number in range(2 * base.FAILURE_TOLERANCE):
@@ -152,6 +161,7 @@ def test_a_stream_that_was_reset_is_not_consumed() -> None:
     rude.data(0, varints(HEADERS, 100) + b"part")
     consumed = rude.quic.consumed.copy()
     rude.reset(0)
+    rude.h3.cancel_stream(0)
     assert rude.quic.consumed == consumed
 
 

@@ -307,6 +307,14 @@ def test_a_tunnel_carries_data_and_nothing_else() -> None:
         assert quic.closed[0] == ErrorCode.H3_FRAME_UNEXPECTED
 
 
+def test_a_tunnel_carries_no_promises() -> None:
+    rude = Rude(is_client=True).greet()
+    rude.h3.send_headers(0, CONNECT)
+    rude.headers(0, [(b":status", b"200")])
+    rude.frame(0, PUSH_PROMISE, varints(0) + rude.section(REQUEST))
+    assert rude.error == ErrorCode.H3_FRAME_UNEXPECTED
+
+
 def test_a_refused_tunnel_is_a_plain_response() -> None:
     pair = make_pair()
     pair.client.send_headers(0, CONNECT)

@@ -232,6 +232,22 @@ def test_a_bomb_is_not_decoded() -> None:
     assert peak < 16 * 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("section", "lines"),
+    [
+        ("0000" + "10" * 5, 5),  # indexed, behind the base
+        ("0000" + "00" + "01" + "61", 1),  # literal with a name from behind the base
+        ("0000" + "ff8001" * 4, 4),  # an index in three bytes
+        ("ff8001" + "ff8001" + "d1" * 7, 7),  # a prefix in six
+        ("0000" + "d1" + "ff" + "80" * 20, 2),  # an index that does not end
+    ],
+)
+def test_each_kind_of_line_counts(section: str, lines: int) -> None:
+    data = bytes.fromhex(section)
+    assert has_more_lines(data, lines - 1)
+    assert not has_more_lines(data, lines)
+
+
 names = st.sampled_from([b":path", b"x-a", b"accept", b"long-name-that-is-in-no-table"])
 values = st.one_of(st.just(b"/"), st.binary(max_size=300))
 
