@@ -183,6 +183,8 @@ class Handshake(Component):
         self.new_keys = True
 
     def _on_client_hello(self, output: tls.ClientHelloDecision) -> None:
+        if output.client_hello.legacy_session_id:  # RFC 9001 §8.4
+            raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "The ClientHello asks for middlebox compatibility")
         self._choose_version()
         self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
         if self.deferred_decisions:
