@@ -23,12 +23,13 @@ from quicio.quic.events import QuicEvent, StreamDataReceived
 from quicio.quic.transmit import Received, Transmit
 from quicio.quic.wire.packet_builder import PacketBuilder
 from sim.capture import Capture
-from sim.links import Datagram, Link, Stage
+from sim.links import Datagram, Delay, Link, Stage
 from sim.simulation import SimulatedEnvironment, Simulation
 
 CLIENT_ADDRESS = ("10.0.0.1", 1000)
 SERVER_ADDRESS = ("10.0.0.2", 443)
 BATCH = 16
+DEFAULT_DELAY = 0.005
 
 
 class SimulationError(AssertionError):
@@ -202,8 +203,8 @@ class World:
         self.client = Host(self, CLIENT_ADDRESS, Endpoint(environment=environment))
         self.server = Host(self, SERVER_ADDRESS, Endpoint(environment=SimulatedEnvironment(seed * 2 + 2)))
         self.server.endpoint.listen(self.server_configuration, policy)
-        self.up = Link(self.simulation, up, self.server.deliver)
-        self.down = Link(self.simulation, down, self.client.deliver)
+        self.up = Link(self.simulation, up or [Delay(DEFAULT_DELAY)], self.server.deliver)
+        self.down = Link(self.simulation, down or [Delay(DEFAULT_DELAY)], self.client.deliver)
         self.client.link = self.up
         self.server.link = self.down
 
