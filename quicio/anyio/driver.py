@@ -82,7 +82,6 @@ class Driver:
     def forget(self, link: Link) -> None:
         """The connection has terminated."""
         self._links.pop(link.quic, None)
-        self.endpoint.forget(link.quic)
 
     def _on_connection(self, quic: QuicConnection) -> None:
         quic.use_native_events()  # before its first packet is looked at
