@@ -30,6 +30,22 @@ def test_randomness() -> None:
     assert DEFAULT_ENVIRONMENT.random_bytes(32) != DEFAULT_ENVIRONMENT.random_bytes(32)
 
 
+def test_random_float() -> None:
+    """All of [0, 1), from the same randomness."""
+
+    class Fixed(Environment):
+        def __init__(self, data: bytes) -> None:
+            super().__init__()
+            self.data = data
+
+        def random_bytes(self, size: int) -> bytes:
+            return self.data[:size]
+
+    assert Fixed(bytes(6)).random() == 0.0
+    assert Fixed(b"\x80" + bytes(5)).random() == 0.5
+    assert 0.999 < Fixed(b"\xff" * 6).random() < 1.0
+
+
 class Counting(Environment):
     """A machine that counts how often its store is read."""
 

@@ -52,6 +52,7 @@ from quicio.tls.certificates import (
     system_trust,
     verify_chain,
 )
+from quicio.tls.signatures import schemes_for
 
 Extension = tuple[x509.ExtensionType, bool]
 
@@ -385,6 +386,9 @@ def test_malformed_certificates_are_refused(position: int, value: int, which: in
 def test_peer_certificate_that_cannot_be_parsed() -> None:
     with pytest.raises(AlertBadCertificate, match="cannot be parsed"):
         parse_peer_certificate(b"\x30\x00")
+    version_3, version_10 = bytes.fromhex("a003020102"), bytes.fromhex("a003020109")
+    with pytest.raises(AlertBadCertificate, match="cannot be parsed"):
+        parse_peer_certificate(leaf().public_bytes(Encoding.DER).replace(version_3, version_10, 1))
 
 
 # Trust.
@@ -483,6 +487,25 @@ def test_load_key_of_an_unusable_kind(make: Callable[[], ed448.Ed448PrivateKey |
     data = make().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ValueError, match="use RSA, P-256, P-384 or Ed25519"):
         load_private_key(data)
+
+
+def test_peer_certificate_with_an_odd_serial_number() -> None:
+    """What the library warns of is not this side's to change: nothing is printed, nothing raised."""
+    certificate = issue("odd", make_key("p256"), names=("host.example",), serial_number=1)
+    data = certificate.public_bytes(Encoding.DER).replace(
+        bytes.fromhex("a003020102020101"), bytes.fromhex("a003020102020100"), 1
+    )
+    assert parse_peer_certificate(data).subject == certificate.subject
+
+
+def test_check_private_key_of_an_unusable_certificate() -> None:
+    """An unknown curve: the certificate parses, its key does not."""
+    data = leaf().public_bytes(Encoding.DER)
+    p256, unknown = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030177")
+    certificate = x509.load_der_x509_certificate(data.replace(p256, unknown))
+    with pytest.raises(ValueError, match="cannot be used"):
+        check_private_key(certificate, make_key("p256"))
+    assert schemes_for(certificate) == ()
 
 
 def test_check_private_key() -> None:

@@ -173,6 +173,7 @@ def test_what_came_while_suspended_is_used() -> None:
 def test_nothing_is_taken_after_a_failure() -> None:
     """A dead handshake ignores what it is given, and keeps none of it."""
     pair = Pair()
+    pair.server.handshake.receive(EPOCH_INITIAL, bytes((HandshakeType.CLIENT_HELLO, 0, 1, 0)) + b"half")
     with pytest.raises(AlertUnexpectedMessage):
         pair.server.handshake.receive(EPOCH_HANDSHAKE, b"x")
     pair.server.handshake.receive(EPOCH_INITIAL, b"x" * 100_000)
