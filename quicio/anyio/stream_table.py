@@ -92,7 +92,10 @@ class StreamTable(Application):
         self._datagram_queue = configuration.datagram_queue
         self._datagram_room: anyio.Event | None = None
         self._states: dict[int, StreamState] = {}
-        self._seen = (RangeSet(), RangeSet())  # the peer's streams that came, by direction: late events are not new ones
+        self._seen = (
+            RangeSet(),
+            RangeSet(),
+        )  # the peer's streams that came, by direction: late events are not new ones
         self._local_bit = 0 if configuration.is_client else SERVER_INITIATED
         self.send_buffer = configuration.send_buffer
         self._taken = 0  # bytes taken since the driver was last asked to send credit

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from helpers.loopback import HOST, client_configuration, server_configuration
 
+from helpers.loopback import HOST, server_configuration
+from helpers.loopback import client_configuration as loopback_configuration
 from quicio.anyio.application import Application
-from quicio.anyio.client import Connecting
+from quicio.anyio.client import Connecting, client_configuration
 from quicio.anyio.connection import Connection
 from quicio.anyio.link import Link
 from quicio.anyio.server import Listening
@@ -15,6 +16,8 @@ from quicio.errors import NotDelivered
 from quicio.quic.events import DatagramFrameReceived, QuicEvent, StreamDataReceived
 
 pytestmark = pytest.mark.anyio
+
+CONFIGURATION = client_configuration(loopback_configuration(), (), None, HOST)
 
 
 class Shouting(Application):
@@ -65,7 +68,7 @@ async def test_events_reach_the_application_and_answers_leave_in_the_same_turn()
     ):
         group.start_soon(listener.serve, stay)
         port = listener.local_address[1]
-        async with Connecting(HOST, port, client_configuration(), application=application) as connection:
+        async with Connecting(HOST, port, CONFIGURATION, application=application) as connection:
             link = connection._link
             stream_id = await link.open(False)
             link.quic.send_stream_data(stream_id, b"shout", True)
@@ -97,7 +100,7 @@ async def test_what_the_application_misses_is_not_delivered() -> None:
     async with Listening(HOST, 0, server_configuration()) as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, stay)
         with pytest.raises(NotDelivered, match="1 stream"):
-            async with Connecting(*listener.local_address, client_configuration(), application=application):
+            async with Connecting(*listener.local_address, CONFIGURATION, application=application):
                 pass
         group.cancel_scope.cancel()
 

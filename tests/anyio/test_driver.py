@@ -7,8 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from helpers.loopback import HOST, client_configuration, pair, read_all, server_configuration
 
+from helpers.loopback import HOST, client_configuration, pair, read_all, server_configuration
 from quicio.anyio import Connection, connect, listen
 from quicio.errors import ConnectError, ConnectionLost
 from quicio.quic.transmit import Transmit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
 
@@ -22,7 +22,7 @@ ALPN = ["quicio-test"]
 @cache
 def identity(names: tuple[str, ...] = DEFAULT_NAMES) -> tuple[Identity, bytes]:
     """A server's identity that is valid today, and the PEM of the authority that vouches for it."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     validity: dict[str, Any] = {"not_before": now - DAY, "not_after": now + timedelta(days=30)}
     root_key = make_key("p256", 77)
     usage = key_usage("key_cert_sign", "crl_sign")
