@@ -27,6 +27,8 @@ HOT_MODULES = (
     "quicio/quic/congestion/*.py",
     "quicio/quic/paths/*.py",
     "quicio/quic/inbound.py",
+    "quicio/quic/negotiation.py",
+    "quicio/quic/closing.py",
     "quicio/quic/outbound.py",
     "quicio/quic/datagrams.py",
     "quicio/quic/lifecycle.py",

@@ -6,7 +6,8 @@ Theirs are kept by sequence number until we retire them.
 
 Invariants: each of our IDs is issued once and retired once; we never hold more of theirs than the limit that we announced,
 counting those whose retirement is still to be acknowledged (RFC 9000 §5.1.2), so a peer cannot make us queue without bound
-(`MAX_PENDING_RETIREMENTS`); every loop here ends after as many steps as there are IDs held.
+(`MAX_PENDING_RETIREMENTS`), nor by numbering its IDs with gaps (`MAX_SEQUENCE_GAPS`); it can retire only what we have sent,
+so that each replacement costs it a round trip; every loop here ends after as many steps as there are IDs held.
 
 Which ID is used on which path is the business of `paths/validation.py`.
 """
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from quicio.quic.compiled import mypyc_attr
 from quicio.quic.component import Component, Token, Wants
 from quicio.quic.events import ConnectionIdIssued, ConnectionIdRetired, QuicEvent
 from quicio.quic.wire.constants import (
@@ -32,10 +34,12 @@ from quicio.quic.wire.rangeset import RangeSet
 
 ACTIVE_CONNECTION_ID_LIMIT: Final = 8  # of theirs that we hold, and of ours that we give out
 MAX_PENDING_RETIREMENTS: Final = 4 * ACTIVE_CONNECTION_ID_LIMIT
+MAX_SEQUENCE_GAPS: Final = 64  # in the sequence numbers of theirs that we have seen: loss makes a few, for a while
 TOKEN_NEW: Final = 0
 TOKEN_RETIRE: Final = 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionIdIssuer:
     """Makes connection IDs, random by default. An endpoint supplies one that also routes."""
 
@@ -71,6 +75,7 @@ class ConnectionIds(Component):
         self._issuer = issuer
         self._local: dict[int, tuple[bytes, bytes]] = {}
         self._next_sequence = 0
+        self._told = 1  # sequence numbers below it were sent to the peer; the handshake tells the first
         self._to_issue: deque[int] = deque()
         self._peer_limit = 2  # RFC 9000 §18.2, active_connection_id_limit
         self.peer: dict[int, PeerConnectionId] = {}  # by sequence: usable now
@@ -116,7 +121,7 @@ class ConnectionIds(Component):
 
     def on_retire_frame(self, sequence: int, arrived_on: bytes) -> None:
         """RETIRE_CONNECTION_ID (RFC 9000 §19.16)."""
-        if sequence >= self._next_sequence:
+        if sequence >= self._told:  # not what we have made, but what we have sent
             raise QuicConnectionError(
                 PROTOCOL_VIOLATION, RETIRE_CONNECTION_ID, "Cannot retire an unknown connection ID"
             )
@@ -189,6 +194,10 @@ class ConnectionIds(Component):
             self._queue_retirement(sequence)
         elif sequence not in self._seen:  # a repeated frame must not bring back what was retired
             self._seen.add(sequence, sequence + 1)
+            if len(self._seen) > MAX_SEQUENCE_GAPS:
+                raise QuicConnectionError(
+                    CONNECTION_ID_LIMIT_ERROR, NEW_CONNECTION_ID, "Too many gaps in the numbers of connection IDs"
+                )
             self.peer[sequence] = PeerConnectionId(sequence, cid, reset_token)
 
     def _queue_retirement(self, sequence: int) -> None:
@@ -229,6 +238,8 @@ class ConnectionIds(Component):
             if len(frame) > packet.room:
                 return
             self._to_issue.popleft()
+            if sequence >= self._told:
+                self._told = sequence + 1
             packet.push(frame, (self, TOKEN_NEW, sequence))
         for sequence, is_due in self._retiring.items():
             if not is_due:

@@ -21,6 +21,13 @@ from quicio.quic.recovery.rtt import RttEstimator
 AMPLIFICATION_FACTOR: Final = 3  # RFC 9000 §8.1
 UNLIMITED: Final = 1 << 62
 
+# Ports that no client's packets come from, but that answer datagrams: a forged source address must not make us talk to
+# them (RFC 9000 §21.5). By name: none, echo, daytime, qotd, chargen, time, DNS, TFTP, portmap, NTP, NetBIOS, SNMP, CLDAP,
+# IKE, syslog, RIP, SSDP, WS-Discovery, multicast DNS, LLMNR, memcached.
+BLOCKED_PORTS: Final = frozenset(
+    [0, 7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 138, 161, 162, 389, 500, 514, 520, 1900, 3702, 5353, 5355, 11211]
+)
+
 
 class Path:
     """State of one path. `key` is `(local or None, remote)`."""
@@ -78,6 +85,11 @@ class Path:
     def has_frames(self) -> bool:
         """Whether frames that belong to this path alone are due."""
         return self.challenge_is_due or self.response != b""
+
+
+def is_blocked_port(address: Hashable) -> bool:
+    """Whether a peer that shows with this address is to be ignored, see `BLOCKED_PORTS`; opaque addresses never are."""
+    return isinstance(address, tuple) and len(address) >= 2 and address[1] in BLOCKED_PORTS
 
 
 def is_same_host(first: Hashable, second: Hashable) -> bool:

@@ -6,8 +6,9 @@ under the anti-amplification limit, and starts the validation of the new path an
 have copied the packet). When the new path cannot be validated the connection returns to the last one that was. A client
 drops what comes from an address that it did not choose (§9).
 
-Limits, each against a peer that makes us remember or send: `MAX_PATHS` known at a time; one PATH_RESPONSE waiting a path, the
-newest (§8.2.2); one PATH_CHALLENGE a packet, `MAX_CHALLENGES` remembered.
+Limits, each against a peer that makes us remember or send: `MAX_PATHS` known at a time, and none before an authentic packet
+came on it, so that forged datagrams displace no path; one PATH_RESPONSE waiting a path, the newest (§8.2.2); one PATH_CHALLENGE
+a packet, `MAX_CHALLENGES` remembered; no path to one of `BLOCKED_PORTS` (§21.5).
 
 What it leaves to others: congestion, RTT and size belong to each `Path`; packets are built by `Outbound`, which visits a path
 that is not active only while `others_pending` says so.
@@ -18,10 +19,11 @@ from collections.abc import Callable, Hashable
 from math import inf
 from typing import Final
 
+from quicio.quic.compiled import mypyc_attr
 from quicio.quic.component import Component, Token, Wants
 from quicio.quic.events import PathChanged, QuicEvent
 from quicio.quic.paths.connection_ids import ConnectionIds
-from quicio.quic.paths.path import Path, is_same_host
+from quicio.quic.paths.path import Path, is_blocked_port, is_same_host
 from quicio.quic.wire.constants import APPLICATION, APPLICATION_BIT
 from quicio.quic.wire.frames import encode_path_challenge, encode_path_response
 from quicio.quic.wire.packet_builder import PacketBuilder
@@ -33,6 +35,7 @@ TOKEN_CHALLENGE: Final = 0
 TOKEN_RESPONSE: Final = 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PathFactory:
     """Makes the state of a new path; the connection supplies one that knows its configuration."""
 
@@ -75,7 +78,10 @@ class Paths(Component):
     # --- datagrams ---------------------------------------------------------------------------------------------------
 
     def for_datagrams(self, remote: Hashable, local: Hashable) -> Path | None:
-        """The path that datagrams arrived on; None when they are to be dropped."""
+        """The path that datagrams arrived on; None when they are to be dropped.
+
+        A path that was not known becomes so by `admit()`, when a datagram turned out to be authentic.
+        """
         active = self.active
         if active.remote == remote and (active.local == local or local is None):
             return active
@@ -84,24 +90,24 @@ class Paths(Component):
                 if path.local is None:
                     path.local = local
                 return path
-        if self._is_client or not self.can_migrate:
+        if self._is_client or not self.can_migrate or is_blocked_port(remote):
             return None
-        return self._add(remote, local)
-
-    def _add(self, remote: Hashable, local: Hashable) -> Path | None:
-        if len(self.known) >= MAX_PATHS:
-            for path in self.known:
-                if path is not self.active and path is not self._last_validated:
-                    self._forget(path)
-                    break
-            else:
-                return None
         path = self._factory.create(remote, local, False)
         path.limit_size(self.peer_max_payload)
+        return path
+
+    def admit(self, path: Path) -> None:
+        """An authentic packet came on `path`: know it from now on. The oldest that nothing depends on makes room."""
+        if path in self.known:
+            return
+        if len(self.known) >= MAX_PATHS:
+            for other in self.known:
+                if other is not self.active and other is not self._last_validated:
+                    self._forget(other)
+                    break
         path.peer_cid = self.active.peer_cid
         path.peer_cid_sequence = self.active.peer_cid_sequence
         self.known.append(path)
-        return path
 
     def _forget(self, path: Path) -> None:
         self.known.remove(path)
