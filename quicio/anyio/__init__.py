@@ -5,7 +5,7 @@ link.py          one connection between core, driver and application
 application.py   what a connection's streams are for: the base of `StreamTable` and of HTTP/3
 stream_table.py  the application that gives users streams; halves.py what tasks wait for on a stream
 stream.py, acceptor.py, datagrams.py, connection.py      what users hold
-client.py, server.py                                     the scopes: `connect`, `listen`, `serve`
+client.py, server.py, endpoint.py                        the scopes: `connect`, `listen`, `serve`, `open_endpoint`
 lifetime.py      how scopes and handlers end; closing.py from close reasons to errors
 """
 
@@ -14,6 +14,7 @@ from quicio.anyio.attributes import QuicAttribute
 from quicio.anyio.client import connect
 from quicio.anyio.connection import Connection, HandshakeInfo
 from quicio.anyio.datagrams import Datagrams
+from quicio.anyio.endpoint import Endpoint, EndpointStatistics, open_endpoint
 from quicio.anyio.lifetime import log_error
 from quicio.anyio.server import Incoming, Listener, listen, retry_under_load, serve
 from quicio.anyio.stream import Priority, ReceiveStream, SendStream, Stream
@@ -22,6 +23,8 @@ __all__ = [
     "Acceptor",
     "Connection",
     "Datagrams",
+    "Endpoint",
+    "EndpointStatistics",
     "HandshakeInfo",
     "Incoming",
     "Listener",
@@ -33,6 +36,7 @@ __all__ = [
     "connect",
     "listen",
     "log_error",
+    "open_endpoint",
     "retry_under_load",
     "serve",
 ]

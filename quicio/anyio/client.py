@@ -9,6 +9,7 @@ exception leaves it as the same object (see `lifetime`).
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket as socket_module
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ from quicio.udp.socket import UdpSocket
 
 __all__ = ["Connecting", "connect"]
 
-logger = logging.getLogger("quicio")
+logger: logging.Logger = logging.getLogger("quicio")
 
 ApplicationFactory = Callable[[Link], Application]
 StreamHandler = Handler[Stream | ReceiveStream]
@@ -178,11 +179,11 @@ class Connecting(Scope[Connection]):
 
     async def _driver_towards(self, address: Address, group: TaskGroup) -> Driver:
         if self._shared_driver is not None:
-            return self._shared_driver
+            return reaching(address, self._shared_driver)
         if self._socket is not None:
             if self._driver is None:
                 self._driver = self._new_driver(UdpSocket(self._socket), group)
-            return self._driver
+            return reaching(address, self._driver)
         local_host, local_port = self._local
         local = (await resolve_local(local_host, local_port))[0]
         self._driver = self._new_driver(open_towards(address, local, local_port), group)
@@ -244,6 +245,13 @@ class Connecting(Scope[Connection]):
             except anyio.get_cancelled_exc_class():
                 connection.close(self._configuration.codes.cancelled)
                 raise
+
+
+def reaching(address: Address, driver: Driver) -> Driver:
+    """The driver, if its socket's family reaches the address; else `OSError`."""
+    if ":" in address[0] and driver.engine.family == socket_module.AF_INET:
+        raise OSError(errno.EAFNOSUPPORT, f"a socket of IPv4 cannot reach {address[0]}")
+    return driver
 
 
 def summary(host: object, attempts: list[tuple[Address, Exception]]) -> ConnectError:

@@ -79,7 +79,7 @@ class Connection(AsyncResource, TypedAttributeProvider):
             self._table, self._table.incoming_receive_streams, ReceiveStream, self._attributes
         )
         #: messages in DATAGRAM frames
-        self.datagrams = Datagrams(self._table, self._attributes)
+        self.datagrams: Datagrams = Datagrams(self._table, self._attributes)
         link.application = self._table if application is None else application(link)
 
     # --- what is known -----------------------------------------------------------------------------------------------

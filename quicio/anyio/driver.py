@@ -27,7 +27,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.link import Link
+from quicio.quic.configuration import ErrorCodes
 from quicio.udp.engine import Engine
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
     from quicio.quic.endpoint import Endpoint
     from quicio.udp.socket import UdpSocket
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "end_drivers"]
 
-logger = logging.getLogger("quicio")
+logger: logging.Logger = logging.getLogger("quicio")
 
 # What ICMP tells a connected socket: nobody is there. It counts while connecting only, to try the next address soon.
 REFUSALS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
@@ -48,7 +50,7 @@ class Driver:
 
     def __init__(self, udp: UdpSocket, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.engine = Engine(udp, endpoint, on_events=self._on_events)
+        self.engine: Engine = Engine(udp, endpoint, on_events=self._on_events)
         self.local_address = self.engine.local_address
         endpoint.on_connection = self._on_connection
         self.abandoned: deque[Callable[[], None]] = deque()
@@ -63,7 +65,7 @@ class Driver:
         self._armed = -inf  # when the timekeeper wakes; -inf: it is awake and will look
         self._moved = anyio.Event()
 
-    now = staticmethod(anyio.current_time)
+    now: staticmethod[(), float] = staticmethod(anyio.current_time)
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -209,3 +211,27 @@ class Driver:
             self._scope.cancel()
             anyio.notify_closing(self.engine.fileno())
             self.engine.close()
+
+
+async def end_drivers(drivers: list[Driver], error: BaseException | None, codes: ErrorCodes, linger: float) -> None:
+    """The end of the scope that owns drivers, by how its body ended: let connections finish, close them, stop.
+
+    After a normal end connections may take `linger` seconds; after an exception or a cancellation nothing is waited for.
+    """
+    code = codes.no_error
+    try:
+        if error is not None:
+            code = codes.cancelled if is_cancellation(error) else codes.internal_error
+        else:
+            with anyio.move_on_after(linger):
+                for driver in drivers:
+                    for link in driver.links:
+                        await link.ended.wait()
+    except anyio.get_cancelled_exc_class():
+        code = codes.cancelled
+        raise
+    finally:
+        for driver in drivers:
+            for link in driver.links:
+                link.close(code)
+            driver.stop()

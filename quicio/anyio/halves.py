@@ -60,7 +60,7 @@ class SendingHalf:
     def __init__(self, table: StreamTable, stream_id: int, *, is_announced: bool) -> None:
         self._table = table
         self._link = table.link
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self.is_announced = is_announced  # the peer can know of the stream
         self.is_closed = False  # by the user: closed or reset
         self.is_finished = False  # a FIN was queued
@@ -306,7 +306,7 @@ class ReceivingHalf:
         self._table = table
         self._link = table.link
         self._sending = sending
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self.is_closed = False  # by the user: closed or stopped
         self.is_finished = False  # the FIN is here, behind the chunks
         self.reset_code: int | None = None

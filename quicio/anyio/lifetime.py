@@ -22,7 +22,7 @@ from quicio.errors import QuicError
 
 __all__ = ["Handler", "OnError", "Scope", "is_cancellation", "log_error", "serve_each"]
 
-logger = logging.getLogger("quicio")
+logger: logging.Logger = logging.getLogger("quicio")
 
 T = TypeVar("T")
 Handler = Callable[[T], Awaitable[object]]

@@ -56,7 +56,7 @@ class Link:
     def __init__(self, quic: QuicConnection, driver: Driver) -> None:
         self.quic = quic
         self.driver = driver
-        self.application = Application()
+        self.application: Application = Application()
         self.handshake: HandshakeCompleted | None = None
         self.reason: CloseReason | None = None  # set when the connection has ended
         self.cause: BaseException | None = None  # a failure of the driver

@@ -25,8 +25,8 @@ from anyio.lowlevel import checkpoint
 from quicio.anyio.addresses import bind, resolve_local
 from quicio.anyio.application import Application
 from quicio.anyio.connection import Connection
-from quicio.anyio.driver import Driver
-from quicio.anyio.lifetime import Handler, OnError, Scope, is_cancellation, leave_group, log_error, serve_each
+from quicio.anyio.driver import Driver, end_drivers
+from quicio.anyio.lifetime import Handler, OnError, Scope, leave_group, log_error, serve_each
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
 from quicio.errors import Address, ConnectError
@@ -36,7 +36,7 @@ from quicio.udp.socket import UdpSocket
 
 __all__ = ["Incoming", "Listener", "Listening", "listen", "retry_under_load", "serve"]
 
-logger = logging.getLogger("quicio")
+logger: logging.Logger = logging.getLogger("quicio")
 
 ApplicationFactory = Callable[[Link], Application]
 
@@ -253,6 +253,11 @@ class Listener(AnyioListener[Connection]):
 
         await serve_each(self.accept, run, task_group, report)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has stopped accepting."""
+        return self._attempts.is_ended
+
     async def aclose(self) -> None:
         """Stop accepting: what waits is refused, what comes is refused; `serve` returns once its handlers have."""
         self.close()
@@ -364,25 +369,10 @@ class Listening(Scope[Listener]):
         listener, group = self._listener, self._group
         assert listener is not None
         assert group is not None
-        codes = self._configuration.codes
-        code = codes.no_error
+        listener.close()
         try:
-            listener.close()
-            if error is None:
-                with anyio.move_on_after(self._configuration.linger):
-                    for driver in self._drivers:
-                        for link in driver.links:
-                            await link.ended.wait()
-            else:
-                code = codes.cancelled if is_cancellation(error) else codes.internal_error
-        except anyio.get_cancelled_exc_class():
-            code = codes.cancelled
-            raise
+            await end_drivers(self._drivers, error, self._configuration.codes, self._configuration.linger)
         finally:
-            for driver in self._drivers:
-                for link in driver.links:
-                    link.close(code)
-            self._stop_drivers()
             await leave_group(group)
 
     def _stop_drivers(self) -> None:

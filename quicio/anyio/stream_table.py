@@ -53,9 +53,9 @@ class StreamState:
     __slots__ = ("receiving", "sending", "stream_id")
 
     def __init__(self, stream_id: int, sending: SendingHalf | None, receiving: ReceivingHalf | None) -> None:
-        self.stream_id = stream_id
-        self.sending = sending
-        self.receiving = receiving
+        self.stream_id: int = stream_id
+        self.sending: SendingHalf | None = sending
+        self.receiving: ReceivingHalf | None = receiving
 
     @property
     def is_closed(self) -> bool:
@@ -88,7 +88,7 @@ class StreamTable(Application):
         self.incoming_receive_streams: Mailbox[StreamState] = Mailbox("accepting receive streams from")
         self.undelivered: dict[int, SendingHalf] = {}
         self.datagrams: Mailbox[bytes] = Mailbox("receiving datagrams from")
-        self.datagrams_dropped = 0
+        self.datagrams_dropped: int = 0
         self._datagram_queue = configuration.datagram_queue
         self._datagram_room: anyio.Event | None = None
         self._states: dict[int, StreamState] = {}
@@ -97,7 +97,7 @@ class StreamTable(Application):
             RangeSet(),
         )  # the peer's streams that came, by direction: late events are not new ones
         self._local_bit = 0 if configuration.is_client else SERVER_INITIATED
-        self.send_buffer = configuration.send_buffer
+        self.send_buffer: int = configuration.send_buffer
         self._taken = 0  # bytes taken since the driver was last asked to send credit
         self._taken_limit = min(configuration.max_data, configuration.max_stream_data) // GRANTS_PER_WINDOW
         self._all_delivered = anyio.Event()
