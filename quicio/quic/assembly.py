@@ -88,6 +88,24 @@ def local_parameters(
     return parameters
 
 
+def assemble_streams(
+    configuration: QuicConfiguration, wants: Wants, events: deque[QuicEvent], rtt: RttEstimator
+) -> Streams:
+    """The streams, with the windows and limits that the configuration allows the peer."""
+    return Streams(
+        wants,
+        events,
+        is_client=configuration.is_client,
+        max_data=configuration.max_data,
+        max_stream_data=configuration.max_stream_data,
+        max_streams_bidi=configuration.max_streams_bidi,
+        max_streams_uni=configuration.max_streams_uni,
+        window_limit=configuration.receive_window_limit,
+        rtt=rtt,
+        send_buffer=configuration.send_buffer,
+    )
+
+
 def assemble(
     configuration: QuicConfiguration,
     environment: Environment,
@@ -127,18 +145,7 @@ def assemble(
         acks=Acks(wants),
         loss=LossDetection(wants, is_client=is_client, path=path, random=environment.random),
         handshake=handshake,
-        streams=Streams(
-            wants,
-            events,
-            is_client=is_client,
-            max_data=configuration.max_data,
-            max_stream_data=configuration.max_stream_data,
-            max_streams_bidi=configuration.max_streams_bidi,
-            max_streams_uni=configuration.max_streams_uni,
-            window_limit=configuration.receive_window_limit,
-            rtt=path.rtt,
-            send_buffer=configuration.send_buffer,
-        ),
+        streams=assemble_streams(configuration, wants, events, path.rtt),
         datagrams=Datagrams(
             wants,
             events,
