@@ -115,12 +115,14 @@ class Outbound:
             self._fill_probe(packet, now)
 
     def _fill_probe(self, packet: PacketBuilder, now: float) -> None:
-        """A PTO, and nothing new to send: offer again what the oldest packet held, or at least a PING (RFC 9002 §6.2.4)."""
+        """A PTO, and nothing new to send: offer the oldest packets again, or at least a PING (RFC 9002 §6.2.4).
+
+        As many packets are offered as there are probes to come: what does not fit this one goes into the next, so that two
+        probes repair two losses instead of saying the same twice.
+        """
         parts = self._parts
-        oldest = parts.loss.oldest_unacked(packet.space)
-        if oldest is not None:
-            for token in oldest.tokens:
-                token[0].on_probe(token, now)
+        loss = parts.loss
+        if loss.offer_probes(packet.space, loss.probes[packet.space], now):
             bit = 1 << packet.space
             for component in parts.writers:
                 if component.pending & bit:
@@ -224,7 +226,7 @@ class Outbound:
                     if not parts.acks.pending & APPLICATION_BIT:
                         break
                     this_kind = ACK_ONLY
-            is_padded = path.has_frames()
+            had_frames = path.has_frames()
             packet.begin(APPLICATION, path, this_kind, size - overhead)
             self._fill(packet, now)
             if not packet.pieces:
@@ -239,7 +241,8 @@ class Outbound:
                 if self._acks_in_a_row >= ACKS_BEFORE_PING and budget > 0 and packet.room > 0:
                     self._push_ping(packet)
             payload = b"".join(packet.pieces)
-            if is_padded and packet.ack_eliciting and size >= SMALLEST_MAX_DATAGRAM_SIZE:
+            is_padded = had_frames and packet.ack_eliciting
+            if is_padded and size >= SMALLEST_MAX_DATAGRAM_SIZE:
                 payload += bytes(max(0, SMALLEST_MAX_DATAGRAM_SIZE - overhead - len(payload)))
             elif len(payload) < MIN_PAYLOAD:
                 payload += bytes(MIN_PAYLOAD - len(payload))
