@@ -61,9 +61,9 @@ class PeerConnectionId:
     __slots__ = ("cid", "reset_token", "sequence")
 
     def __init__(self, sequence: int, cid: bytes, reset_token: bytes | None) -> None:
-        self.sequence = sequence
-        self.cid = cid
-        self.reset_token = reset_token
+        self.sequence: int = sequence
+        self.cid: bytes = cid
+        self.reset_token: bytes | None = reset_token
 
 
 class ConnectionIds(Component):
