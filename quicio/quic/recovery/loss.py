@@ -28,7 +28,7 @@ from typing import Final
 from quicio.quic.component import Component, Wants
 from quicio.quic.congestion.base import AckSample, LossBatch
 from quicio.quic.paths.path import Path
-from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, LossEpisode, SentPacket, SpaceState
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, MAX_UNANSWERED, LossEpisode, SentPacket, SpaceState
 from quicio.quic.wire.constants import (
     ACK,
     APPLICATION,
@@ -99,7 +99,11 @@ class LossDetection(Component):
     # Sending.
 
     def on_sent(self, packet: SentPacket, now: float) -> None:
-        """Track a packet that goes out now, with a number from `spaces[packet.space].allocate()`."""
+        """Track a packet that goes out now, with a number from `spaces[packet.space].allocate()`.
+
+        Raises `QuicConnectionError` (PROTOCOL_VIOLATION) when a peer has us acknowledge without end and acknowledges nothing
+        itself: no window bounds packets that hold only ACKs.
+        """
         state = self.spaces[packet.space]
         if packet.number == state.base + len(state.sent):
             state.sent.append(packet)
@@ -118,6 +122,10 @@ class LossDetection(Component):
             size = packet.size
             path.in_flight += size
             path.congestion.on_sent(now, size, path.in_flight)
+        else:
+            state.unanswered += 1
+            if state.unanswered > MAX_UNANSWERED:
+                raise QuicConnectionError(PROTOCOL_VIOLATION, None, "The peer acknowledges nothing")
         if packet.ecn:
             state.ect0_sent += 1
             packet.path.ecn.on_sent()
@@ -184,6 +192,7 @@ class LossDetection(Component):
         acked = state.take(ranges)
         if not acked:
             return
+        state.unanswered = 0
         newest = acked[-1]
         path = newest.path
         tallies: list[_PathTally] = []

@@ -26,6 +26,7 @@ from quicio.quic.wire.constants import APPLICATION
 
 MIN_SKIP_DISTANCE: Final = 32  # packets between two skipped numbers, at least
 MAX_SKIPPED_NUMBERS: Final = 64  # remembered, a space
+MAX_UNANSWERED: Final = 4096  # packets that elicit nothing, sent since the peer last acknowledged anything, a space
 MAX_LOST_PACKETS: Final = 1000  # remembered for late ACKs, a space
 
 
@@ -127,6 +128,7 @@ class SpaceState:
         "sent",
         "skipped",
         "space",
+        "unanswered",
         "window_packets",
     )
 
@@ -143,6 +145,7 @@ class SpaceState:
         self.lost_numbers: list[int] = []  # ascending; the keys of `lost`
         self.lost: dict[int, SentPacket] = {}
         self.skipped: list[int] = []  # ascending
+        self.unanswered: int = 0  # packets that elicit nothing, sent since the last ACK that acknowledged anything
         self.window_packets: int = MIN_SKIP_DISTANCE  # the congestion window in packets, for the skip distance
         # The peer's last accepted ECN counts, and how often we set ECT(0).
         self.ecn_ect0: int = 0
