@@ -174,7 +174,10 @@ class Inbound:
             self._waiting = []
             for packet in waiting:
                 if parts.keys.opening[packet.epoch] is None:
-                    self._waiting.append(packet)
+                    if parts.handshake.is_complete:
+                        self.packets_dropped += 1  # there will be no keys for it any more
+                    else:
+                        self._waiting.append(packet)
                     continue
                 self._path = packet.path
                 self._ecn = packet.ecn
@@ -235,7 +238,7 @@ class Inbound:
         else:
             opening = parts.keys.opening[epoch]
         if opening is None:
-            if epoch == EPOCH_ZERO_RTT or (epoch == EPOCH_HANDSHAKE and not parts.handshake.is_complete):
+            if epoch != EPOCH_INITIAL and not parts.handshake.is_complete:
                 self._wait(datagram, position, epoch)
             else:
                 self.packets_dropped += 1
@@ -327,6 +330,8 @@ class Inbound:
                 usable.append(datagram)
             else:
                 self.packets_dropped += 1
+                if self._is_reset(datagram):
+                    return
         masks = opening.masks(samples)
         pto = parts.pto()
         now = self._now
@@ -380,6 +385,8 @@ class Inbound:
         parts = self.parts
         self._any_authentic = True
         self.packets_received += 1
+        if self._path is not parts.paths.active:
+            parts.paths.admit(self._path)
         if parts.observer is not None:
             parts.observer.on_opened(epoch, number, payload, self._path, self._now)
         dispatcher = self._dispatcher

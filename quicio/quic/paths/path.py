@@ -60,8 +60,8 @@ class Path:
         self.bytes_sent = 0
         self.in_flight = 0  # bytes; kept by loss detection alone
         self.delivered = 0  # bytes acknowledged in total; kept by loss detection, with the three below
-        self.delivered_time = 0.0
-        self.first_sent_time = 0.0
+        self.delivered_time: float = 0.0
+        self.first_sent_time: float = 0.0
         self.app_limited_until = 0  # value of `delivered` up to which samples are application-limited
         # Kept by `paths/validation.py` (RFC 9000 §8.2).
         self.response = b""  # data of the PATH_RESPONSE that is due; newest wins
