@@ -10,6 +10,7 @@ Order matters to peers: frames are processed in the order they stand, and what t
 from collections.abc import Callable
 from typing import Final
 
+from quicio.buffer import BufferReadError, read_uint_var
 from quicio.quic.events import CloseReason
 from quicio.quic.lifecycle import CLOSING
 from quicio.quic.parts import Parts
@@ -87,7 +88,6 @@ class Dispatcher:
         self.is_eliciting = False
         self.is_probing = False
         self.new_tokens: list[bytes] = []
-        self.frames: list[int] = [0] * FRAME_TYPES  # how many of each type came; for statistics
 
     def dispatch(self, payload: bytes, allowed_bit: int) -> None:
         """Process all frames of a packet. `allowed_bit` is the packet type's bit in the table `ALLOWED`."""
@@ -117,6 +117,11 @@ class Dispatcher:
         frame_type = payload[position]
         if frame_type < FRAME_TYPES and ALLOWED[frame_type]:
             raise QuicConnectionError(PROTOCOL_VIOLATION, frame_type, "Frame is not allowed in this type of packet")
+        if frame_type >= FRAME_TYPES:  # a type of several bytes
+            try:
+                frame_type, _ = read_uint_var(payload, position)
+            except BufferReadError:
+                frame_type = PADDING
         raise QuicConnectionError(FRAME_ENCODING_ERROR, frame_type, "Unknown frame type")
 
     def dispatch_closing(self, payload: bytes, allowed_bit: int) -> None:

@@ -23,6 +23,7 @@ from quicio.quic.wire.crypto import KeyRing
 from quicio.quic.wire.headers import RETRY_PACKET, VERSION_NEGOTIATION_PACKET, LongHeader, is_known_version
 from quicio.quic.wire.retry import retry_integrity_tag
 
+MAX_RETRY_TOKEN: Final = 800  # bytes: a longer one would leave no room for a ClientHello in Initial packets
 INITIAL_CID_LENGTH: Final = 8  # of the random destination connection ID of a client's first packets (RFC 9000 §7.2)
 
 
@@ -84,7 +85,7 @@ class Negotiation:
         """RFC 9000 §17.2.5.2. The packet number is not reset."""
         parts = self._parts
         handshake = parts.handshake
-        if self.has_retried or header.version != handshake.version or not header.token:
+        if self.has_retried or header.version != handshake.version or not 0 < len(header.token) <= MAX_RETRY_TOKEN:
             return False
         original = parts.initial_cid
         if header.source_cid == original:
