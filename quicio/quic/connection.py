@@ -25,14 +25,14 @@ from quicio.quic.dispatch import Dispatcher
 from quicio.quic.events import CloseReason, DatagramFrameReceived, QuicEvent, StreamDataReceived
 from quicio.quic.inbound import Inbound
 from quicio.quic.negotiation import INITIAL_CID_LENGTH, Negotiation
-from quicio.quic.observer import Observer
+from quicio.quic.observer import GuardedObserver, Observer
 from quicio.quic.outbound import Outbound
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.paths.connection_ids import ConnectionIdIssuer
 from quicio.quic.sealing import short_overhead
 from quicio.quic.statistics import ConnectionStatistics
 from quicio.quic.transmit import Received, Transmit
-from quicio.quic.wire.constants import INTERNAL_ERROR, QuicConnectionError
+from quicio.quic.wire.constants import INTERNAL_ERROR, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
 from quicio.quic.wire.headers import INITIAL_PACKET, is_known_version, parse_long_header
 from quicio.tls.context import Handshake as TlsHandshake
 from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
@@ -196,8 +196,11 @@ class QuicConnection:
         return self._parts.paths.active.remote
 
     def observe(self, observer: Observer | None) -> None:
-        """Have `observer` see every packet, or nobody."""
-        self._parts.observer = observer
+        """Have `observer` see every packet, or nobody. What it raises ends its watch, not the connection."""
+        if observer is None or self.raise_unexpected:
+            self._parts.observer = observer
+        else:
+            self._parts.observer = GuardedObserver(observer)
 
     def use_native_events(self) -> None:
         """Ask for the native events, and for credit on all streams to come from `consume()`."""
@@ -256,6 +259,8 @@ class QuicConnection:
                 continue
             if header.packet_type != INITIAL_PACKET or header.version not in self._configuration.supported_versions:
                 continue
+            if len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE:  # RFC 9000 §14.1
+                continue
             parts = self._parts
             self._is_started = True
             parts.paths.active.remote = received.remote
@@ -285,11 +290,18 @@ class QuicConnection:
                 component.on_timer(now)
 
     def decide(self, decision_id: int, answer: object) -> None:
-        """Answer a `DecisionNeeded` event. `ValueError` when no such decision is awaited."""
+        """Answer a `DecisionNeeded` event.
+
+        `ValueError` when no such decision is awaited, `TypeError` or `ValueError` for an answer that cannot be used.
+        """
         now = self._now
+        try:
+            self._parts.handshake.decide(decision_id, answer)
+        except QuicConnectionError as error:  # an Alert as the answer, or what came of going on
+            self._fail(error)
+            return
 
         def go_on() -> None:
-            self._parts.handshake.decide(decision_id, answer)
             self._parts.after_crypto(now)
             self._inbound.flush_application(now)
 
@@ -301,14 +313,18 @@ class QuicConnection:
             action()
         except QuicConnectionError as error:
             self._fail(error)
-        except (ValueError, TypeError, RuntimeError, LookupError, AssertionError, ArithmeticError, AttributeError):
-            if self.raise_unexpected or not self._parts.lifecycle.state < life.TERMINATED:
-                raise
-            logger.exception("internal error: the connection is closed")
-            self._fail(QuicConnectionError(INTERNAL_ERROR, None, "Internal error"))
+        except Exception:
+            self._on_unexpected()
         self._parts.follow_path()
         if self._parts.lifecycle.state == life.TERMINATED:
             self._parts.connection_ids.retire_all()
+
+    def _on_unexpected(self) -> None:
+        """A bug of ours, being handled as an exception: it ends this connection, never its driver."""
+        if self.raise_unexpected:
+            raise
+        logger.exception("internal error: the connection is closed")
+        self._fail(QuicConnectionError(INTERNAL_ERROR, None, "Internal error"))
 
     def _fail(self, error: QuicConnectionError) -> None:
         reason = CloseReason(error.error_code, False, False, error.reason_phrase, error.frame_type or 0)
@@ -330,9 +346,16 @@ class QuicConnection:
         now = self._clamp(now)
         try:
             return self._outbound.next_transmit(now, max_datagrams)
-        except QuicConnectionError as error:  # a key's limit (RFC 9001 §6.6)
+        except QuicConnectionError as error:  # a key's limit (RFC 9001 §6.6), a peer that acknowledges nothing
             self._fail(error)
-            return self._outbound.next_transmit(now, max_datagrams)
+        except Exception:
+            self._on_unexpected()
+        try:
+            return self._outbound.next_transmit(now, max_datagrams)  # the close
+        except Exception:  # not even that: the peer will find out by its idle timeout
+            if self.raise_unexpected:
+                raise
+            return None
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
         """All datagrams to send now, each with its address."""

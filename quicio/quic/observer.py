@@ -5,7 +5,11 @@ recovery metrics changed. An observer is None when nobody watches, and what it d
 given bytes and numbers, not objects to change.
 """
 
+import logging
+
 from quicio.quic.paths.path import Path
+
+logger = logging.getLogger("quic")
 
 
 class Observer:
@@ -19,3 +23,35 @@ class Observer:
 
     def on_metrics(self, path: Path, now: float) -> None:
         """An ACK or a loss changed RTT, window or bytes in flight of `path`."""
+
+
+class GuardedObserver(Observer):
+    """Passes everything on to another observer, until that raises: then it is logged, and the watch is over."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer: Observer | None = observer
+
+    def on_opened(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        if self._observer is not None:
+            try:
+                self._observer.on_opened(epoch, number, payload, path, now)
+            except Exception:
+                self._give_up()
+
+    def on_sealed(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        if self._observer is not None:
+            try:
+                self._observer.on_sealed(epoch, number, payload, path, now)
+            except Exception:
+                self._give_up()
+
+    def on_metrics(self, path: Path, now: float) -> None:
+        if self._observer is not None:
+            try:
+                self._observer.on_metrics(path, now)
+            except Exception:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        logger.exception("an observer failed: it is not told anything more")
+        self._observer = None
