@@ -44,7 +44,7 @@ class QuicError(Exception):
         super().__init__(message)
         self.message = message
         self.reason = reason
-        self.code = code if code is not None or reason is None else reason.code
+        self.code: int | None = code if code is not None or reason is None else reason.code
 
     def __str__(self) -> str:
         return self.message

@@ -65,7 +65,7 @@ class Driver:
         self._armed = -inf  # when the timekeeper wakes; -inf: it is awake and will look
         self._moved = anyio.Event()
 
-    now: staticmethod[(), float] = staticmethod(anyio.current_time)
+    now = staticmethod(anyio.current_time)
 
     # --- connections -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Pushes:
     def __init__(self, is_client: bool) -> None:
         self.is_client = is_client
         self.maximum: int | None = MAX_PUSHES - 1 if is_client else None
-        self.next_id = 0
+        self.next_id: int = 0
         self.limit: int | None = None  # the client's GOAWAY: IDs from here on are refused
         self.promises: dict[int, Headers] = {}  # client: what was promised
         self.used: set[int] = set()  # client: IDs that a push stream has claimed

@@ -108,13 +108,13 @@ class FieldCoding:
     """
 
     def __init__(self, max_table_capacity: int, blocked_streams: int, max_section_size: int) -> None:
-        self.encoder = Encoder()
-        self.decoder = Decoder(max_table_capacity, blocked_streams)
+        self.encoder: Encoder = Encoder()
+        self.decoder: Decoder = Decoder(max_table_capacity, blocked_streams)
         self.max_section_size = max_section_size
-        self.encoder_bytes_received = 0
-        self.encoder_bytes_sent = 0
-        self.decoder_bytes_received = 0
-        self.decoder_bytes_sent = 0
+        self.encoder_bytes_received: int = 0
+        self.encoder_bytes_sent: int = 0
+        self.decoder_bytes_received: int = 0
+        self.decoder_bytes_sent: int = 0
 
     def apply_settings(self, max_table_capacity: int, blocked_streams: int) -> bytes:
         """Use what the peer's SETTINGS allow our encoder; returns encoder instructions to send."""

@@ -73,29 +73,29 @@ class H3Stream:
     )
 
     def __init__(self, stream_id: int) -> None:
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self.stream_type: int | None = None
         self.push_id: int | None = None
         self.session_id: int | None = None
         self.frame_type: int | None = None
         self.frame_size: int | None = None
-        self.buffer = b""
-        self.blocked = False
+        self.buffer: bytes = b""
+        self.blocked: bool = False
         self.blocked_push_id: int | None = None
         self.held: list[bytes] = []
         self.held_size = 0
-        self.uncredited = 0  # bytes that arrived and were neither given to the application nor consumed by us
-        self.credits_itself = False  # the transport grants the credit of this stream without being asked
-        self.ended = False
-        self.discarding = False
+        self.uncredited: int = 0  # bytes that arrived and were neither given to the application nor consumed by us
+        self.credits_itself: bool = False  # the transport grants the credit of this stream without being asked
+        self.ended: bool = False
+        self.discarding: bool = False
         self.sending_finished = False
-        self.headers_recv_state = HeadersState.INITIAL
-        self.headers_send_state = HeadersState.INITIAL
+        self.headers_recv_state: HeadersState = HeadersState.INITIAL
+        self.headers_send_state: HeadersState = HeadersState.INITIAL
         self.expected_content_length: int | None = None
-        self.content_length = 0
-        self.is_head = False  # the request is HEAD: its response has no content
-        self.is_connect = False  # the request is CONNECT: a 2xx response makes the stream a tunnel
-        self.is_tunnel = False  # RFC 9114 §4.4: only DATA is left
+        self.content_length: int = 0
+        self.is_head: bool = False  # the request is HEAD: its response has no content
+        self.is_connect: bool = False  # the request is CONNECT: a 2xx response makes the stream a tunnel
+        self.is_tunnel: bool = False  # RFC 9114 §4.4: only DATA is left
 
     def __enter__(self) -> Self:
         return self

@@ -33,13 +33,13 @@ class Datagrams(Component):
         self._was_full = False
         self._received = 0
         self._received_bytes = 0
-        self.local_max_frame_size = max_frame_size or 0  # what we announced; 0: DATAGRAM frames are not accepted
+        self.local_max_frame_size: int = max_frame_size or 0  # what we announced; 0: DATAGRAM frames are not accepted
         self.remote_max_frame_size = 0  # what the peer announced
         self.native = False
-        self.sent = 0
-        self.acked = 0
-        self.lost = 0
-        self.dropped = 0  # received, but nobody took them in time
+        self.sent: int = 0
+        self.acked: int = 0
+        self.lost: int = 0
+        self.dropped: int = 0  # received, but nobody took them in time
 
     def max_size(self, payload_room: int) -> int:
         """The largest message that can be sent now, in bytes; 0 when the peer takes none."""

@@ -85,7 +85,7 @@ class Incoming:
     ) -> None:
         self.header = header
         self.original_cid = original_cid
-        self.key = (header.destination_cid, received.remote)
+        self.key: tuple[bytes, Hashable] = (header.destination_cid, received.remote)
         self.expires = now
         self._endpoint = endpoint
         self._received = Received([datagram], received.remote, received.local, received.ecn)
@@ -226,11 +226,11 @@ class Stub:
     __slots__ = ("cids", "count", "expires", "next_repeat", "transmit")
 
     def __init__(self, transmit: Transmit, cids: list[bytes], expires: float) -> None:
-        self.transmit = transmit
-        self.cids = cids
-        self.expires = expires
-        self.count = 0
-        self.next_repeat = 1
+        self.transmit: Transmit = transmit
+        self.cids: list[bytes] = cids
+        self.expires: float = expires
+        self.count: int = 0
+        self.next_repeat: int = 1
 
     def wants_repeat(self) -> bool:
         """Count a datagram; True at the first, second, fourth, … one."""
@@ -264,7 +264,7 @@ class Endpoint:
         self.touched: list[QuicConnection] = []
         self.on_connection: Callable[[QuicConnection], None] | None = None
         self.half_open_limit = half_open_limit
-        self.datagrams_dropped = 0
+        self.datagrams_dropped: int = 0
         self._environment = environment
         self._reset_key = reset_key or environment.random_bytes(32)
         self._retry_tokens = retry_tokens or QuicRetryTokenHandler(environment=environment)

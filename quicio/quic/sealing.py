@@ -52,8 +52,8 @@ class LongPacket:
         token: bytes,
         number_bytes: bytes,
     ) -> None:
-        self.space = space
-        self.sealing = sealing
+        self.space: int = space
+        self.sealing: SealingKey = sealing
         self._version = version
         self._peer_cid = peer_cid
         self._source_cid = source_cid

@@ -14,10 +14,10 @@ class Received:
     __slots__ = ("datagrams", "ecn", "local", "remote")
 
     def __init__(self, datagrams: list[bytes], remote: Hashable, local: Hashable = None, ecn: int = 0) -> None:
-        self.datagrams = datagrams
-        self.remote = remote
-        self.local = local
-        self.ecn = ecn
+        self.datagrams: list[bytes] = datagrams
+        self.remote: Hashable = remote
+        self.local: Hashable = local
+        self.ecn: int = ecn
 
     def __repr__(self) -> str:
         sizes = [len(datagram) for datagram in self.datagrams]
@@ -30,10 +30,10 @@ class Transmit:
     __slots__ = ("datagrams", "ecn", "local", "remote")
 
     def __init__(self, datagrams: list[bytes], remote: Hashable, local: Hashable = None, ecn: int = 0) -> None:
-        self.datagrams = datagrams
-        self.remote = remote
-        self.local = local
-        self.ecn = ecn
+        self.datagrams: list[bytes] = datagrams
+        self.remote: Hashable = remote
+        self.local: Hashable = local
+        self.ecn: int = ecn
 
     def __repr__(self) -> str:
         sizes = [len(datagram) for datagram in self.datagrams]

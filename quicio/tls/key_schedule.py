@@ -65,7 +65,7 @@ class KeySchedule:
     """The chain of secrets of one handshake. It starts at the early secret; `advance` takes it one stage on."""
 
     def __init__(self, cipher_suite: int, pre_shared_key: bytes | None = None) -> None:
-        self.hash_name = HASHES[cipher_suite]
+        self.hash_name: str = HASHES[cipher_suite]
         self._zeros = bytes(hashlib.new(self.hash_name).digest_size)
         self._empty_hash = hashlib.new(self.hash_name).digest()
         self._secret = hkdf_extract(self.hash_name, self._zeros, pre_shared_key or self._zeros)

@@ -111,7 +111,7 @@ class AddressBook:
     __slots__ = ("_from_system", "_to_system", "family")
 
     def __init__(self, family: int) -> None:
-        self.family = family
+        self.family: int = family
         self._from_system: dict[Hashable, Address] = {}
         self._to_system: dict[Hashable, SocketAddress] = {}
 

@@ -37,8 +37,8 @@ class Ancillary:
     __slots__ = ("_built", "_locals", "features", "numbers")
 
     def __init__(self, features: Features, numbers: OptionNumbers) -> None:
-        self.features = features
-        self.numbers = numbers
+        self.features: Features = features
+        self.numbers: OptionNumbers = numbers
         self._built: dict[tuple[bool, int, str | None, int], list[Item]] = {}
         self._locals: dict[bytes, str] = {}
 

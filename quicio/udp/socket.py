@@ -133,22 +133,24 @@ class UdpSocket:
         if self._fixed_host is not None:
             wanted = replace(wanted, pktinfo=False)  # there is but one local address: no need to be told, or to tell
         self.features = enable(sock, wanted, self._numbers)
-        self.receive_buffer_size = enlarge_buffer(sock, socket.SO_RCVBUF)
-        self.send_buffer_size = enlarge_buffer(sock, socket.SO_SNDBUF)
+        self.receive_buffer_size: int = enlarge_buffer(sock, socket.SO_RCVBUF)
+        self.send_buffer_size: int = enlarge_buffer(sock, socket.SO_SNDBUF)
         self._ancillary = Ancillary(self.features, self._numbers)
         self._ancillary_size = ancillary_size  # room for incoming items; grows when it was too small
         self._buffer = bytearray(0 if self.features.msg else RECEIVE_SIZE)
         self.last_error: OSError | None = None
-        self.receives = 0  # system calls that gave datagrams
-        self.sends = 0  # system calls that took datagrams
-        self.datagrams_received = 0
-        self.datagrams_sent = 0
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.datagrams_dropped = 0  # outgoing ones that the system, or their address, refused; too_large ones apart
-        self.datagrams_too_large = 0  # outgoing ones larger than the interface's or the socket's limit
-        self.receive_errors = 0  # errors that `receive` passed over
-        self.batches_truncated = 0  # receptions whose ancillary data did not fit
+        self.receives: int = 0  # system calls that gave datagrams
+        self.sends: int = 0  # system calls that took datagrams
+        self.datagrams_received: int = 0
+        self.datagrams_sent: int = 0
+        self.bytes_received: int = 0
+        self.bytes_sent: int = 0
+        self.datagrams_dropped: int = (
+            0  # outgoing ones that the system, or their address, refused; too_large ones apart
+        )
+        self.datagrams_too_large: int = 0  # outgoing ones larger than the interface's or the socket's limit
+        self.receive_errors: int = 0  # errors that `receive` passed over
+        self.batches_truncated: int = 0  # receptions whose ancillary data did not fit
 
     @classmethod
     def bind(

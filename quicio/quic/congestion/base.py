@@ -52,18 +52,18 @@ class AckSample:
         is_app_limited: bool,
         ecn_ce: int,
     ) -> None:
-        self.now = now
-        self.acked = acked  # newly acknowledged bytes that were in flight
-        self.prior_in_flight = prior_in_flight  # before this ACK
-        self.in_flight = in_flight  # after it
-        self.largest_sent_time = largest_sent_time  # of the largest newly acknowledged packet
-        self.latest_rtt = latest_rtt  # 0.0 when this ACK gave no RTT sample
-        self.smoothed_rtt = smoothed_rtt
-        self.min_rtt = min_rtt
-        self.delivered = delivered  # in total, on this path
-        self.delivery_rate = delivery_rate  # bytes a second, 0.0 when unknown
-        self.is_app_limited = is_app_limited
-        self.ecn_ce = ecn_ce  # how many packets the peer newly reports as CE-marked
+        self.now: float = now
+        self.acked: int = acked  # newly acknowledged bytes that were in flight
+        self.prior_in_flight: int = prior_in_flight  # before this ACK
+        self.in_flight: int = in_flight  # after it
+        self.largest_sent_time: float = largest_sent_time  # of the largest newly acknowledged packet
+        self.latest_rtt: float = latest_rtt  # 0.0 when this ACK gave no RTT sample
+        self.smoothed_rtt: float = smoothed_rtt
+        self.min_rtt: float = min_rtt
+        self.delivered: int = delivered  # in total, on this path
+        self.delivery_rate: float = delivery_rate  # bytes a second, 0.0 when unknown
+        self.is_app_limited: bool = is_app_limited
+        self.ecn_ce: int = ecn_ce  # how many packets the peer newly reports as CE-marked
 
 
 class LossBatch:
@@ -74,12 +74,12 @@ class LossBatch:
     def __init__(
         self, now: float, lost: int, packets: int, largest_sent_time: float, in_flight: int, is_persistent: bool
     ) -> None:
-        self.now = now
-        self.lost = lost  # bytes
-        self.packets = packets
-        self.largest_sent_time = largest_sent_time
-        self.in_flight = in_flight  # after removing them
-        self.is_persistent = is_persistent  # persistent congestion, RFC 9002 §7.6
+        self.now: float = now
+        self.lost: int = lost  # bytes
+        self.packets: int = packets
+        self.largest_sent_time: float = largest_sent_time
+        self.in_flight: int = in_flight  # after removing them
+        self.is_persistent: bool = is_persistent  # persistent congestion, RFC 9002 §7.6
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -94,7 +94,8 @@ class CongestionController:
     def __init__(self, datagram_size: int) -> None:
         self.datagram_size = datagram_size
         self.window = max(
-            min(K_INITIAL_WINDOW_PACKETS * datagram_size, K_INITIAL_WINDOW_BYTES), K_MINIMUM_WINDOW_PACKETS * datagram_size
+            min(K_INITIAL_WINDOW_PACKETS * datagram_size, K_INITIAL_WINDOW_BYTES),
+            K_MINIMUM_WINDOW_PACKETS * datagram_size,
         )
         self.pacing_rate = 0.0
         self.send_quantum = 0  # 0: the pacer derives it

@@ -51,7 +51,7 @@ class AckTracker:
     )
 
     def __init__(self) -> None:
-        self.received = RangeSet()
+        self.received: RangeSet = RangeSet()
         self.largest: int = -1
         self.largest_time: float = 0.0
         self.floor: int = 0  # numbers below it are refused

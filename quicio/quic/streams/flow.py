@@ -24,9 +24,9 @@ class ReceiveWindow:
 
     def __init__(self, size: int, ceiling: int) -> None:
         self.size = size
-        self.ceiling = ceiling if ceiling > size else size
+        self.ceiling: int = ceiling if ceiling > size else size
         self.limit = size
-        self.consumed = 0
+        self.consumed: int = 0
         self.mark = 0  # `consumed` when the last update was made
         self.mark_time = -1.0  # its time, negative before the first
 

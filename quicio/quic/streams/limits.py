@@ -45,15 +45,15 @@ class LocalStreams:
     )
 
     def __init__(self, type_bits: int) -> None:
-        self.type_bits = type_bits
-        self.is_unidirectional = type_bits & 2 != 0
+        self.type_bits: int = type_bits
+        self.is_unidirectional: bool = type_bits & 2 != 0
         self.next_index = 0
-        self.maximum = 0  # what the peer allows
-        self.finished = RangeSet()
+        self.maximum: int = 0  # what the peer allows
+        self.finished: RangeSet = RangeSet()
         self.waiting: list[int] = []  # heap of indices at or above `maximum` that were written to
-        self.blocked_at = -1  # limit for which STREAMS_BLOCKED was sent or is due
-        self.is_told = False  # STREAMS_BLOCKED is out for `blocked_at`
-        self.is_wanted = False  # open() has been refused since the last rise
+        self.blocked_at: int = -1  # limit for which STREAMS_BLOCKED was sent or is due
+        self.is_told: bool = False  # STREAMS_BLOCKED is out for `blocked_at`
+        self.is_wanted: bool = False  # open() has been refused since the last rise
 
     def note_opened(self, index: int) -> None:
         """A stream came to be; those of lower index can still come."""
@@ -79,14 +79,14 @@ class PeerStreams:
     __slots__ = ("closed", "finished", "is_lost", "is_unidirectional", "limit", "opened", "size", "type_bits")
 
     def __init__(self, type_bits: int, size: int) -> None:
-        self.type_bits = type_bits
-        self.is_unidirectional = type_bits & 2 != 0
-        self.size = size
-        self.limit = size  # what the peer was told
-        self.opened = 0  # highest index seen, plus one
-        self.is_lost = False  # the frame that told `limit` was lost
-        self.closed = 0
-        self.finished = RangeSet()
+        self.type_bits: int = type_bits
+        self.is_unidirectional: bool = type_bits & 2 != 0
+        self.size: int = size
+        self.limit: int = size  # what the peer was told
+        self.opened: int = 0  # highest index seen, plus one
+        self.is_lost: bool = False  # the frame that told `limit` was lost
+        self.closed: int = 0
+        self.finished: RangeSet = RangeSet()
 
     def note_closed(self, index: int) -> None:
         """A stream is closed for good: its place may be given to another."""
@@ -110,8 +110,14 @@ class StreamCounts:
 
     def __init__(self, local_bit: int, max_streams_bidi: int, max_streams_uni: int) -> None:
         peer_bit = 1 - local_bit
-        self.local = (LocalStreams(local_bit), LocalStreams(local_bit | 2))  # bidirectional, unidirectional
-        self.peer = (PeerStreams(peer_bit, max_streams_bidi), PeerStreams(peer_bit | 2, max_streams_uni))
+        self.local: tuple[LocalStreams, LocalStreams] = (
+            LocalStreams(local_bit),
+            LocalStreams(local_bit | 2),
+        )  # bidirectional, unidirectional
+        self.peer: tuple[PeerStreams, PeerStreams] = (
+            PeerStreams(peer_bit, max_streams_bidi),
+            PeerStreams(peer_bit | 2, max_streams_uni),
+        )
         self.due = False
 
     def note_blocked(self, local: LocalStreams) -> None:

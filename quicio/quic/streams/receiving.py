@@ -55,9 +55,9 @@ class Receiving:
 
     def __init__(self, events: deque[QuicEvent], max_data: int, window_limit: int) -> None:
         self.events = events
-        self.window = ReceiveWindow(max_data, window_limit)
+        self.window: ReceiveWindow = ReceiveWindow(max_data, window_limit)
         self.received = 0
-        self.fragment_count = 0
+        self.fragment_count: int = 0
         self.readable: list[ReceiveHalf] = []
         self.max_data_due = False
         self.credits: deque[ReceiveHalf] = deque()

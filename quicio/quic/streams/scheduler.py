@@ -28,8 +28,8 @@ class SendQueue:
     __slots__ = ("bit", "mask", "queues")
 
     def __init__(self, bit: int) -> None:
-        self.bit = bit
-        self.mask = 0
+        self.bit: int = bit
+        self.mask: int = 0
         self.queues: list[deque[SendHalf]] = [deque() for _ in range(URGENCIES)]
 
     def add(self, half: SendHalf) -> None:

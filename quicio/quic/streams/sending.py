@@ -48,9 +48,9 @@ class Sending:
 
     def __init__(self) -> None:
         self.limit = 0  # the peer's MAX_DATA
-        self.sent = 0
-        self.new = SendQueue(1)
-        self.again = SendQueue(2)
+        self.sent: int = 0
+        self.new: SendQueue = SendQueue(1)
+        self.again: SendQueue = SendQueue(2)
         self.resets: deque[SendHalf] = deque()
         self.blocked: deque[SendHalf] = deque()
         self.blocked_at: int = NEVER_BLOCKED  # limit for which DATA_BLOCKED was asked for

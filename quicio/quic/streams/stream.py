@@ -84,28 +84,28 @@ class SendHalf:
     )
 
     def __init__(self, stream_id: int, credit: int) -> None:
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self.state: int = SEND_READY
-        self.buffer = SendBuffer()
-        self.credit = credit  # offset up to which the peer lets us send: MAX_STREAM_DATA
+        self.buffer: SendBuffer = SendBuffer()
+        self.credit: int = credit  # offset up to which the peer lets us send: MAX_STREAM_DATA
         self.final_size: int = SIZE_UNKNOWN
         self.fin_due = False  # a FIN has to go out, for the first time or again
         self.fin_acked = False
         self.announce_due = False  # an empty STREAM frame shall make the stream known to the peer
         self.reset_code = 0
         self.reset_acked = False
-        self.reset_due = False  # stands in the queue of resets to write
+        self.reset_due: bool = False  # stands in the queue of resets to write
         self.reliable_size = 0
-        self.is_waiting = False  # beyond the peer's stream limit: nothing may be written
-        self.room_wanted = False  # send_room() ran out: StreamWritable is owed
+        self.is_waiting: bool = False  # beyond the peer's stream limit: nothing may be written
+        self.room_wanted: bool = False  # send_room() ran out: StreamWritable is owed
         self.blocked_at: int = NEVER_BLOCKED  # credit at which STREAM_DATA_BLOCKED was asked for
-        self.blocked_due = False
+        self.blocked_due: bool = False
         self.urgency: int = DEFAULT_URGENCY
-        self.incremental = True
-        self.queued = 0  # bits of the `SendQueue`s that hold this half
+        self.incremental: bool = True
+        self.queued: int = 0  # bits of the `SendQueue`s that hold this half
         encoded = encode_uint_var(stream_id)
-        self.head_first = b"\x08" + encoded  # start of a STREAM frame at offset 0, and of one behind it
-        self.head_offset = b"\x0c" + encoded
+        self.head_first: bytes = b"\x08" + encoded  # start of a STREAM frame at offset 0, and of one behind it
+        self.head_offset: bytes = b"\x0c" + encoded
 
     def write(self, data: bytes, fin: bool) -> None:
         """Take data from the application; RuntimeError for data after the end."""
@@ -194,25 +194,25 @@ class ReceiveHalf:
     )
 
     def __init__(self, stream_id: int, window: ReceiveWindow, is_held: bool) -> None:
-        self.stream_id = stream_id
+        self.stream_id: int = stream_id
         self.state: int = RECEIVE_RECV
-        self.window = window
-        self.is_held = is_held  # credit comes from consume(), not from handing events out
+        self.window: ReceiveWindow = window
+        self.is_held: bool = is_held  # credit comes from consume(), not from handing events out
         self.final_size: int = SIZE_UNKNOWN
-        self.highest = 0
+        self.highest: int = 0
         self.received = 0
-        self.emitted = 0
-        self.handed = 0
-        self.returned = 0
+        self.emitted: int = 0
+        self.handed: int = 0
+        self.returned: int = 0
         self.pieces: list[bytes] = []  # in order, from `emitted` to `received`
         self.fragments: Reassembly | None = None
-        self.is_listed = False  # in the list of halves with something for the application
+        self.is_listed: bool = False  # in the list of halves with something for the application
         self.is_discarding = False  # nobody will read: stopped, reset or released
-        self.end_emitted = False
-        self.events_out = 0  # events in the queue, not yet handed out
+        self.end_emitted: bool = False
+        self.events_out: int = 0  # events in the queue, not yet handed out
         self.stop_code: int = NOT_STOPPED
-        self.stop_due = False
-        self.credit_due = False
+        self.stop_due: bool = False
+        self.credit_due: bool = False
 
     def check_size(self, stop: int, fin: bool, frame_type: int) -> None:
         """Hold data that ends at `stop`, or a final size, against what is known (RFC 9000 §4.5)."""
@@ -266,8 +266,8 @@ class Stream:
     __slots__ = ("is_local", "is_released", "receive", "send", "stream_id")
 
     def __init__(self, stream_id: int, is_local: bool, send: SendHalf | None, receive: ReceiveHalf | None) -> None:
-        self.stream_id = stream_id
-        self.is_local = is_local
-        self.send = send
-        self.receive = receive
-        self.is_released = False  # the application's user has let go of it
+        self.stream_id: int = stream_id
+        self.is_local: bool = is_local
+        self.send: SendHalf | None = send
+        self.receive: ReceiveHalf | None = receive
+        self.is_released: bool = False  # the application's user has let go of it

@@ -168,7 +168,7 @@ class Forgeries:
     __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
 
 
 class SealingKey:

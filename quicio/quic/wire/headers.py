@@ -62,16 +62,16 @@ class LongHeader:
     def __init__(
         self, first_byte: int, version: int, packet_type: int, destination_cid: bytes, source_cid: bytes, end: int
     ) -> None:
-        self.first_byte = first_byte
-        self.version = version
-        self.packet_type = packet_type
-        self.destination_cid = destination_cid
-        self.source_cid = source_cid
-        self.token = b""
-        self.packet_number_offset = 0  # 0 when the packet has no packet number
-        self.end = end
+        self.first_byte: int = first_byte
+        self.version: int = version
+        self.packet_type: int = packet_type
+        self.destination_cid: bytes = destination_cid
+        self.source_cid: bytes = source_cid
+        self.token: bytes = b""
+        self.packet_number_offset: int = 0  # 0 when the packet has no packet number
+        self.end: int = end
         self.supported_versions: list[int] = []
-        self.integrity_tag = b""
+        self.integrity_tag: bytes = b""
 
 
 def is_known_version(version: int) -> bool:

@@ -86,10 +86,10 @@ class PreferredAddress:
         connection_id: bytes,
         stateless_reset_token: bytes,
     ) -> None:
-        self.ipv4_address = ipv4_address
-        self.ipv6_address = ipv6_address
-        self.connection_id = connection_id
-        self.stateless_reset_token = stateless_reset_token
+        self.ipv4_address: tuple[str, int] | None = ipv4_address
+        self.ipv6_address: tuple[str, int] | None = ipv6_address
+        self.connection_id: bytes = connection_id
+        self.stateless_reset_token: bytes = stateless_reset_token
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PreferredAddress) and self._fields() == other._fields()
