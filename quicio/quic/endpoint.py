@@ -11,8 +11,9 @@ dict look-up. What belongs to no connection may start one, deserve a stateless a
 - a datagram for a connection that has ended meets its stub, which repeats the CONNECTION_CLOSE for a while.
 
 Limits: `HALF_OPEN_LIMIT` connections whose handshake is not complete (beyond, new ones are refused; from a quarter of it on the
-default policy asks for a Retry), `MAX_UNDECIDED` incoming ones, `MAX_STUBS`, `MAX_ANSWERS` stateless answers waiting and
-`ANSWERS_PER_SECOND` of them. Connection IDs here have one length for all connections of the endpoint.
+default policy asks for a Retry; no network gets more than half of it, see `half_open.py`), `MAX_UNDECIDED` incoming ones,
+`MAX_STUBS`, `MAX_ANSWERS` stateless answers waiting and `ANSWERS_PER_SECOND` of them. What comes from one of `BLOCKED_PORTS`
+starts nothing and is answered with nothing. Connection IDs here have one length for all connections of the endpoint.
 
 What it leaves to others: sockets and clocks (the engine), everything inside a connection.
 """
@@ -27,7 +28,9 @@ from typing import Final
 from quicio.environment import DEFAULT_ENVIRONMENT, Environment
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnection
+from quicio.quic.half_open import HalfOpen
 from quicio.quic.paths.connection_ids import ConnectionIdIssuer
+from quicio.quic.paths.path import is_blocked_port
 from quicio.quic.retry import FORMAT as RETRY_TOKEN_FORMAT
 from quicio.quic.retry import QuicRetryTokenHandler
 from quicio.quic.sealing import LongPacket
@@ -56,7 +59,6 @@ from quicio.quic.wire.retry import encode_retry
 from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateless_reset, reset_token
 
 HALF_OPEN_LIMIT: Final = 1024
-RETRY_FRACTION: Final = 4  # the default policy asks for Retry above this fraction of the limit
 MAX_UNDECIDED: Final = 256  # incoming connections that no policy has decided on
 MAX_INCOMING_DATAGRAMS: Final = 8  # kept for one of them
 MAX_ANSWERS: Final = 256  # stateless answers that wait to be sent
@@ -114,8 +116,8 @@ class Incoming:
 
     @property
     def is_under_load(self) -> bool:
-        """Whether the endpoint has so many half-open connections that clients should prove their addresses."""
-        return self._endpoint.is_under_load
+        """Whether half-open connections, of all or of this client's network, are so many that it should prove its address."""
+        return self._endpoint.half_open.is_under_load(self._received.remote)
 
     def add(self, datagram: bytes) -> None:
         """Another datagram of the same client; beyond the bound it is dropped."""
@@ -263,7 +265,7 @@ class Endpoint:
         self.connections: dict[QuicConnection, None] = {}  # in the order in which they were made
         self.touched: list[QuicConnection] = []
         self.on_connection: Callable[[QuicConnection], None] | None = None
-        self.half_open_limit = half_open_limit
+        self.half_open = HalfOpen(half_open_limit)  # handshake not complete
         self.datagrams_dropped: int = 0
         self._environment = environment
         self._reset_key = reset_key or environment.random_bytes(32)
@@ -273,7 +275,6 @@ class Endpoint:
         self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
         self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
         self._undecided: dict[tuple[bytes, Hashable], Incoming] = {}
-        self._half_open: set[QuicConnection] = set()  # handshake not complete
         self._stubs: dict[bytes, Stub] = {}
         self._answers: deque[Transmit] = deque()
         self._answer_credit = ANSWERS_PER_SECOND
@@ -317,7 +318,6 @@ class Endpoint:
         issuer.adopt(connection)
         self._issuers[connection] = issuer
         self.connections[connection] = None
-        self._half_open.add(connection)
 
     # --- routing -----------------------------------------------------------------------------------------------------
 
@@ -365,15 +365,15 @@ class Endpoint:
         connection.receive_datagrams(received, now)
         if not self.touched or self.touched[-1] is not connection:
             self.touched.append(connection)
-        if connection in self._half_open and (connection.is_handshake_complete or connection.is_terminated):
-            self._half_open.discard(connection)
+        if connection in self.half_open and (connection.is_handshake_complete or connection.is_terminated):
+            self.half_open.discard(connection)
         if connection.is_handshake_confirmed and connection in self._first_cids:
             self._initial_routes.pop(self._first_cids.pop(connection), None)
 
     def forget(self, connection: QuicConnection) -> None:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
         self.connections.pop(connection, None)
-        self._half_open.discard(connection)
+        self.half_open.discard(connection)
         key = self._first_cids.pop(connection, None)
         if key is not None:
             self._initial_routes.pop(key, None)
@@ -384,6 +384,9 @@ class Endpoint:
     # --- datagrams without a connection ------------------------------------------------------------------------------
 
     def _receive_unknown(self, datagram: bytes, cid: bytes, received: Received, now: float) -> None:
+        if is_blocked_port(received.remote):
+            self.datagrams_dropped += 1
+            return
         if not datagram or not datagram[0] & 0x80:
             self._reset(datagram, cid, received)
             return
@@ -435,17 +438,12 @@ class Endpoint:
                     self._answer(refusal(header, received, INVALID_TOKEN))
                     return
         incoming = Incoming(self, header, datagram, received, original_cid, is_validated, now)
-        if len(self._half_open) >= self.half_open_limit or len(self._undecided) >= MAX_UNDECIDED:
+        if self.half_open.is_full(received.remote) or len(self._undecided) >= MAX_UNDECIDED:
             incoming.refuse()
             return
         self._undecided[key] = incoming
         incoming.expires = now + configuration.handshake_timeout
         self._policy(incoming)
-
-    @property
-    def is_under_load(self) -> bool:
-        """Whether half-open connections are so many that clients should prove their addresses."""
-        return len(self._half_open) * RETRY_FRACTION >= self.half_open_limit
 
     # What an `Incoming` calls, once each.
 
@@ -466,6 +464,7 @@ class Endpoint:
         self._adopt(connection, issuer)
         self._initial_routes[incoming.key] = connection
         self._first_cids[connection] = incoming.key
+        self.half_open.add(connection, incoming.remote_address)
         if self.on_connection is not None:
             self.on_connection(connection)
         self._deliver(connection, incoming.received(), self._now)

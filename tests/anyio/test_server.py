@@ -279,7 +279,7 @@ async def test_the_default_policy_retries_under_load() -> None:
     ):
         group.start_soon(visit, listener)
         incoming = await listener.accept()
-        listener._drivers[0].endpoint.half_open_limit = 0  # any number is load now
+        listener._drivers[0].endpoint.half_open.limit = 0  # any number is load now
         retry_under_load(incoming)
         assert incoming.is_decided
         group.cancel_scope.cancel()
