@@ -4,6 +4,8 @@ The first group is what every user sees. The second, the native events, appears 
 `QuicConnection.use_native_events()`, so that code which dispatches on the events it knows never meets one it did not ask for.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,14 @@ class CloseReason:
         if self.frame_type:
             text += f", frame type {self.frame_type:#x}"
         return f"{text}: {self.reason}" if self.reason else text
+
+    def closing(self) -> ConnectionClosing:
+        """The native event that says so at once."""
+        return ConnectionClosing(self.code, self.is_application, self.by_peer, self.reason, self.frame_type)
+
+    def terminated(self) -> ConnectionTerminated:
+        """The event that says so at the end. An error code that was given as an enum member stays one."""
+        return ConnectionTerminated(self.code, None if self.is_application else self.frame_type, self.reason)
 
 
 class QuicEvent:

@@ -23,7 +23,7 @@ from math import inf
 from typing import Final
 
 from quicio.quic.component import Component, Token, Wants
-from quicio.quic.events import CloseReason, ConnectionClosing, ConnectionTerminated, PingAcknowledged, QuicEvent
+from quicio.quic.events import CloseReason, PingAcknowledged, QuicEvent
 from quicio.quic.wire.constants import APPLICATION_BIT, INTERNAL_ERROR, NO_ERROR
 from quicio.quic.wire.frames import PING_FRAME
 from quicio.quic.wire.packet_builder import PacketBuilder
@@ -195,9 +195,7 @@ class Lifecycle(Component):
         self.close_reason = reason
         self.close_cause = cause
         if self.native:
-            self._events.append(
-                ConnectionClosing(reason.code, reason.is_application, reason.by_peer, reason.reason, reason.frame_type)
-            )
+            self._events.append(reason.closing())
 
     def _terminate(self) -> None:
         reason = self.close_reason
@@ -206,13 +204,7 @@ class Lifecycle(Component):
         self.close_is_due = False
         self.pending = 0
         self.deadline = inf
-        self._events.append(
-            ConnectionTerminated(
-                error_code=reason.code,
-                frame_type=None if reason.is_application else reason.frame_type,
-                reason_phrase=reason.reason,
-            )
-        )
+        self._events.append(reason.terminated())
 
     def on_packet_while_closing(self) -> None:
         """A packet arrived in the closing state: repeat CONNECTION_CLOSE, ever more rarely (RFC 9000 §10.2.1)."""
