@@ -209,6 +209,20 @@ class StreamKeeper:
             self._settle(stream)
             self._forget_if_ended(stream)
 
+    def stop_reading(self, stream_id: int, error_code: int = ErrorCode.H3_NO_ERROR) -> None:
+        """Read no more of a request, and go on sending: a response need not wait for its request (RFC 9114 §4.1).
+
+        What still comes is dropped, and that the peer then resets its side is no failure.
+        """
+        stream = self._stream.get(stream_id)
+        if stream is not None and stream.stream_type is None and not stream.ended and not stream.discarding:
+            self._cancel_decoding(stream)
+            stream.discarding = True
+            if self._stop_stream is not None:
+                with suppress(ValueError, RuntimeError):
+                    self._stop_stream(stream_id, error_code)
+            self._settle(stream)
+
     # --- fields and control frames ------------------------------------------------------------------------------------
 
     def _encode_headers(self, stream_id: int, headers: Headers) -> bytes:
