@@ -76,4 +76,6 @@ async def main(options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    run(main, server_parser(__doc__).parse_args())
+    parser = server_parser(__doc__)
+    parser.add_argument("--connections", type=int, metavar="N", help="end after N connections (default: never)")
+    run(main, parser.parse_args())

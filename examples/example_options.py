@@ -47,7 +47,6 @@ def server_parser(description: str | None) -> argparse.ArgumentParser:
         metavar="PEM",
         help="where to put a certificate made on the spot, for clients' --ca-file",
     )
-    parser.add_argument("--connections", type=int, metavar="N", help="end after N connections (default: never)")
     return parser
 
 

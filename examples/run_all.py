@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import random
 import re
 import subprocess
 import sys
@@ -110,6 +111,41 @@ def echo(folder: Path, server_backend: str, client_backend: str) -> None:
         with running("echo_client.py", host, port, *options) as client:
             proof = client.finish()
         served = server.finish()
+    compare(proof, served)
+
+
+def http3(folder: Path, server_backend: str, client_backend: str) -> None:
+    """The HTTP/3 pair: the files that the client saved are those that the server has."""
+    site, saved, certificate = folder / "site", folder / "saved", folder / "http3.pem"
+    saved.mkdir()
+    files = make_site(site)
+    options = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--requests", len(files)]
+    with running("http3_server.py", site, *options) as server:
+        port = server.wait_for(r"listening on \S+ port (\d+)")[1]
+        urls = [f"https://localhost:{port}/{name}" for name in files]
+        options = ["--backend", client_backend, "--ca-file", certificate, "--output-folder", saved]
+        with running("http3_client.py", *urls, *options) as client:
+            proof = client.finish()
+        served = server.finish()
+    compare(proof, served)
+    for name, content in files.items():
+        if (saved / Path(name).name).read_bytes() != content:
+            raise Failure(f"{name} is not what the server has")
+
+
+def make_site(site: Path) -> dict[str, bytes]:
+    """A folder with files of several sizes, an empty one and one in a folder of its own among them."""
+    source = random.Random(1)
+    files = {"page.html": b"<p>quicio\n", "empty.txt": b"", "below/large.bin": source.randbytes(2_000_000)}
+    files |= {f"{number}.bin": source.randbytes(number * 10_000) for number in range(1, 6)}
+    for name, content in files.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(content)
+    return files
+
+
+def compare(proof: str, served: str) -> None:
+    """Show what both sides proved; they must have seen the same bytes."""
     report(proof, served)
     if digest_in(proof) != digest_in(served):
         raise Failure("client and server saw different bytes")
@@ -121,7 +157,7 @@ def report(*proofs: str) -> None:
         print(f"    {proof}", flush=True)
 
 
-SCENARIOS = {"echo": echo}
+SCENARIOS = {"echo": echo, "http3": http3}
 
 
 def main() -> None:
