@@ -29,9 +29,20 @@ autodoc_preserve_defaults = True
 def to_restructured_text(lines: list[str]) -> list[str]:
     """Docstrings are plain prose with Markdown's backticks; indented lines behind a blank one are code."""
     result: list[str] = []
+    prose: list[str] = []
+
+    def end_prose() -> None:
+        pieces = re.split(r"(`+[^`]+`+)", "\n".join(prose))  # a piece of code may go on in the next line
+        pieces[::2] = [re.sub(r"([*_|])", r"\\\1", piece) for piece in pieces[::2]]
+        pieces[1::2] = [f"``{piece.strip('`')}``" for piece in pieces[1::2]]
+        if prose:
+            result.extend("".join(pieces).split("\n"))
+        prose.clear()
+
     in_code = False
     for line in lines:
-        if line.startswith("    ") and (in_code or not result or not result[-1]):
+        if line.startswith("    ") and (in_code or not prose or not prose[-1]):
+            end_prose()
             if not in_code:
                 result += ["::", ""]
             in_code = True
@@ -40,10 +51,8 @@ def to_restructured_text(lines: list[str]) -> list[str]:
             result.append(line)
         else:
             in_code = False
-            plain = re.split(r"(`+[^`]+`+)", line)
-            plain[::2] = [re.sub(r"([*_|])", r"\\\1", part) for part in plain[::2]]
-            plain[1::2] = [f"``{part.strip('`')}``" for part in plain[1::2]]
-            result.append("".join(plain))
+            prose.append(line)
+    end_prose()
     return result
 
 
