@@ -21,15 +21,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from helpers.certificates import NOW, Certificates, make_certificates  # noqa: E402  # found through the line above
-
-from quicio.environment import Environment  # noqa: E402
-from quicio.quic import outbound  # noqa: E402
-from quicio.quic.configuration import QuicConfiguration  # noqa: E402
-from quicio.quic.connection import QuicConnection  # noqa: E402
-from quicio.quic.events import StreamDataReceived  # noqa: E402
-from quicio.quic.transmit import Received  # noqa: E402
-from quicio.quic.wire.headers import destination_cid_of  # noqa: E402
+from helpers.certificates import NOW, Certificates, make_certificates  # found through the line above
+from quicio.environment import Environment
+from quicio.quic import outbound
+from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.connection import QuicConnection
+from quicio.quic.events import StreamDataReceived
+from quicio.quic.transmit import Received
+from quicio.quic.wire.headers import destination_cid_of
 
 BATCH = 32
 CHUNK = 256 * 1024
