@@ -3,7 +3,12 @@
 Until the handshake is confirmed nobody knows which keys the peer has, so the close goes into a packet of every space that we
 can send in. In Initial and Handshake packets an application's close is sent as APPLICATION_ERROR without its reason, which
 must not show before the peer is known. The closing state keeps the keys it needs for this and nothing else.
+
+In the application space an ACK of all that came stands before the close: the ACK that a delay was holding back would never be
+sent, and the peer would take what it sent last for lost.
 """
+
+from typing import Final
 
 from quicio.quic.events import CloseReason
 from quicio.quic.lifecycle import REASON_MAX_SIZE
@@ -22,9 +27,11 @@ from quicio.quic.wire.constants import (
     UINT_VAR_MAX,
 )
 from quicio.quic.wire.crypto import SealingKey
-from quicio.quic.wire.frames import encode_application_close, encode_transport_close
+from quicio.quic.wire.frames import encode_ack, encode_application_close, encode_transport_close
 from quicio.quic.wire.headers import encode_packet_number
 from quicio.quic.wire.packet_builder import PacketBuilder
+
+LAST_ACK_ROOM: Final = 128  # bytes for the ACK beside a CONNECTION_CLOSE: the newest ranges
 
 
 class ClosePackets:
@@ -78,8 +85,18 @@ class ClosePackets:
             encode_packet_number(state.next_number + 1, state.largest_acked),
         )
         self._packet.begin(space, path, 0, 0)
-        item.finish(state.allocate(now), close_frame(reason, space), self._packet, 4)
+        payload = close_frame(reason, space)
+        if space == APPLICATION:
+            payload = self._last_ack() + payload
+        item.finish(state.allocate(now), payload, self._packet, 4)
         return item
+
+    def _last_ack(self) -> bytes:
+        tracker = self._parts.acks.trackers[APPLICATION]
+        if not tracker.received.starts:
+            return b""
+        counts = (tracker.ecn_ect0, tracker.ecn_ect1, tracker.ecn_ce)
+        return encode_ack(tracker.received, 0, counts if any(counts) else None, LAST_ACK_ROOM)
 
 
 def close_frame(reason: CloseReason, space: int) -> bytes:

@@ -393,3 +393,23 @@ async def test_what_on_error_raises_ends_the_body_and_leaves_unwrapped() -> None
 async def test_validation_happens_at_the_call() -> None:
     with pytest.raises(ValueError, match="max_datagram_size"):
         connect(HOST, 1, configuration=QuicConfiguration(alpn_protocols=["x"], max_datagram_size=100))
+
+
+async def test_a_server_that_closes_right_after_reading_has_acknowledged_what_it_read() -> None:
+    async def handler(connection: Connection) -> None:
+        stream = await connection.incoming_receive_streams.receive()
+        kept.append(stream)
+        received.append(await stream.receive(1))  # and closes at once, within the delay of its ACK
+
+    received: list[bytes] = []
+    kept: list[Any] = []
+    async with serving(handler) as listener:
+        for _ in range(20):
+            async with to(listener) as connection:
+                await connection.ping()
+                stream = await connection.open_send_stream()
+                kept.append(stream)
+                await stream.send(b"x")
+                await connection.wait_closed()
+                assert connection._table.undelivered_count() == 0
+    assert received == [b"x"] * 20
