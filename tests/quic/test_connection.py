@@ -50,7 +50,8 @@ def server_configuration(**changes: object) -> QuicConfiguration:
 
 
 @pytest.mark.parametrize(
-    ("stream_id", "by_client", "unidirectional"), [(0, True, False), (1, False, False), (2, True, True), (3, False, True)]
+    ("stream_id", "by_client", "unidirectional"),
+    [(0, True, False), (1, False, False), (2, True, True), (3, False, True)],
 )
 def test_stream_ids_tell_who_opens_and_which_way(stream_id: int, by_client: bool, unidirectional: bool) -> None:
     assert stream_is_client_initiated(stream_id) == by_client
@@ -78,9 +79,7 @@ def test_configurations_without_a_connection(changes: dict[str, object], match: 
 
 def test_a_server_needs_a_certificate_and_the_original_connection_id() -> None:
     with pytest.raises(ValueError, match="needs a certificate"):
-        QuicConnection(
-            configuration=QuicConfiguration(is_client=False), original_destination_connection_id=b"12345678"
-        )
+        QuicConnection(configuration=QuicConfiguration(is_client=False), original_destination_connection_id=b"12345678")
     with pytest.raises(ValueError, match="needs original_destination_connection_id"):
         QuicConnection(configuration=server_configuration())
     with pytest.raises(ValueError, match="for servers"):
@@ -136,9 +135,9 @@ def test_the_order_of_events_and_what_is_known_afterwards() -> None:
     assert client.events[1] == HandshakeCompleted("test", early_data_accepted=False, session_resumed=False)
     lines = [line.split() for line in log.getvalue().splitlines()]
     assert {line[0] for line in lines} >= {"CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_TRAFFIC_SECRET_0"}
-    assert client.connection.export_keying_material("label", b"context", 32) == server.connection.export_keying_material(
+    assert client.connection.export_keying_material(
         "label", b"context", 32
-    )
+    ) == server.connection.export_keying_material("label", b"context", 32)
     assert client.connection.configuration.server_name == "localhost"
     assert server.connection.get_peer_address() == CLIENT_ADDRESS
     statistics = client.connection.statistics()
@@ -342,7 +341,9 @@ def test_time_may_step_backwards() -> None:
     assert client.connection._clamp(now - 5.0) == now + 1.0
 
 
-def test_an_unexpected_error_closes_the_connection_and_names_itself_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_closes_the_connection_and_names_itself_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Broken(QuicConnection):
         raise_unexpected = False
 

@@ -33,12 +33,12 @@ def test_a_token_comes_back() -> None:
     ],
 )
 def test_a_token_is_good_for_one_address_connection_and_time(
-    address: object, cid: bytes, now: float, reason: str
+    address: tuple[str, int], cid: bytes, now: float, reason: str
 ) -> None:
     handler = QuicRetryTokenHandler()
     token = token_of(handler)
     with pytest.raises(ValueError, match=reason):
-        handler.validate_token(address=address, destination_cid=cid, token=token, now=now)  # type: ignore[arg-type]  # opaque
+        handler.validate_token(address=address, destination_cid=cid, token=token, now=now)
 
 
 def test_keys_are_shared_and_rotated() -> None:

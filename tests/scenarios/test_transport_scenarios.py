@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from helpers.certificates import issue, make_certificates, make_key
@@ -51,9 +50,7 @@ def test_longrtt_no_spurious_retransmission_storm() -> None:
 
 
 def test_transfer_of_three_files_in_parallel_with_small_windows() -> None:
-    world = World(
-        3, up=bottleneck(), down=bottleneck(), client={"max_data": 65536, "max_stream_data": 32768}
-    )
+    world = World(3, up=bottleneck(), down=bottleneck(), client={"max_data": 65536, "max_stream_data": 32768})
     client, server = world.establish()
     sizes = [2_000_000, 3_000_000, 5_000_000]
     streams = {}
@@ -128,7 +125,10 @@ def test_http_like_sizes_in_parallel() -> None:
 def test_amplification_limit_with_a_long_chain_and_lost_client_packets() -> None:
     """RFC 9000 §8.1; security.md row 8: nine certificates, client packets 2 to 7 lost, never more than three times."""
     made = make_certificates("ed25519", intermediates=9)
-    chain = [issue("a" * 60, make_key("p256"), names=tuple(f"authority-{n}.{number}.example" for n in range(40))) for number in range(8)]
+    chain = [
+        issue("a" * 60, make_key("p256"), names=tuple(f"authority-{n}.{number}.example" for n in range(40)))
+        for number in range(8)
+    ]
     assert sum(len(certificate.public_bytes(Encoding.DER)) for certificate in chain) > 7500
     world = World(
         8,
@@ -199,7 +199,9 @@ def test_ecn_is_marked_and_echoed() -> None:
     world.transfer(client, server, 100_000)
     for peer in (client, server):
         assert any(fields[2] is not None for packet in peer.capture.received("ACK") for _, fields in packet.frames[:1])
-        counts = [frame[1][2] for packet in peer.capture.received("ACK") for frame in packet.frames if frame[0] == "ACK"]
+        counts = [
+            frame[1][2] for packet in peer.capture.received("ACK") for frame in packet.frames if frame[0] == "ACK"
+        ]
         assert any(ecn is not None and ecn[0] > 0 and ecn[2] == 0 for ecn in counts)
 
 
@@ -221,9 +223,14 @@ def test_rebinding_during_a_transfer(what: str) -> None:
     assert new
     assert new[0].has("PATH_CHALLENGE")
     challenges = {
-        frame[1][0] for packet in client.capture.received("PATH_CHALLENGE") for frame in packet.frames if len(frame[1]) == 1
+        frame[1][0]
+        for packet in client.capture.received("PATH_CHALLENGE")
+        for frame in packet.frames
+        if len(frame[1]) == 1
     }
-    answers = {frame[1][0] for packet in client.capture.sent("PATH_RESPONSE") for frame in packet.frames if len(frame[1]) == 1}
+    answers = {
+        frame[1][0] for packet in client.capture.sent("PATH_RESPONSE") for frame in packet.frames if len(frame[1]) == 1
+    }
     assert challenges <= answers
     assert server.connection._parts.paths.active.is_validated
 
@@ -274,11 +281,10 @@ def test_goodput_alone_on_the_bottleneck() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("loss", [0.0, 0.02, 0.10])
 def test_transfers_complete_byte_exact_whatever_befalls(algorithm: str, seed: int, loss: float) -> None:
-    stages = {"reorder": 0.05, "duplicate": 0.02, "corrupt": 0.02}
     world = World(
         seed,
-        up=rough(loss, **stages),
-        down=rough(loss, **stages),
+        up=rough(loss, reorder=0.05, duplicate=0.02, corrupt=0.02),
+        down=rough(loss, reorder=0.05, duplicate=0.02, corrupt=0.02),
         client={"congestion_control_algorithm": algorithm},
         server={"congestion_control_algorithm": algorithm},
     )

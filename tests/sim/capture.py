@@ -6,7 +6,7 @@ need: `capture.sent(epoch, "PATH_CHALLENGE")`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,29 +66,32 @@ def decode_frames(payload: bytes) -> list[tuple[str, tuple[Any, ...]]]:
     return frames
 
 
+_DECODERS: dict[int, Callable[[bytes, int], tuple[Any, ...]]] = {
+    0x04: wire.decode_reset_stream,
+    0x05: wire.decode_stop_sending,
+    0x07: wire.decode_new_token,
+    0x10: wire.decode_max_data,
+    0x11: wire.decode_max_stream_data,
+    0x14: wire.decode_data_blocked,
+    0x15: wire.decode_stream_data_blocked,
+    0x18: wire.decode_new_connection_id,
+    0x19: wire.decode_retire_connection_id,
+    0x1A: wire.decode_path_challenge,
+    0x1B: wire.decode_path_response,
+    0x1C: wire.decode_transport_close,
+    0x1D: wire.decode_application_close,
+}
+
+
 def _decode_other(payload: bytes, position: int, frame_type: int) -> tuple[list[Any], int]:
+    fields: tuple[Any, ...]
     if frame_type in (0x12, 0x13):
-        *fields, position = wire.decode_max_streams(payload, position, frame_type)
+        fields = wire.decode_max_streams(payload, position, frame_type)
     elif frame_type in (0x16, 0x17):
-        *fields, position = wire.decode_streams_blocked(payload, position, frame_type)
+        fields = wire.decode_streams_blocked(payload, position, frame_type)
     else:
-        decoder = {
-            0x04: wire.decode_reset_stream,
-            0x05: wire.decode_stop_sending,
-            0x07: wire.decode_new_token,
-            0x10: wire.decode_max_data,
-            0x11: wire.decode_max_stream_data,
-            0x14: wire.decode_data_blocked,
-            0x15: wire.decode_stream_data_blocked,
-            0x18: wire.decode_new_connection_id,
-            0x19: wire.decode_retire_connection_id,
-            0x1A: wire.decode_path_challenge,
-            0x1B: wire.decode_path_response,
-            0x1C: wire.decode_transport_close,
-            0x1D: wire.decode_application_close,
-        }[frame_type]
-        *fields, position = decoder(payload, position)
-    return list(fields), position
+        fields = _DECODERS[frame_type](payload, position)
+    return list(fields[:-1]), fields[-1]
 
 
 class Capture(Observer):

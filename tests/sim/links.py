@@ -139,7 +139,7 @@ class Corrupt(Stage):
 
 
 class Rate(Stage):
-    """A bottleneck: `bits_per_second`, with a queue of `queue` datagrams that drops its tail, and marks CE above `mark_above`."""
+    """A bottleneck with a queue of `queue` datagrams that drops its tail, and marks CE where more than `mark_above` wait."""
 
     def __init__(self, bits_per_second: float, queue: int, mark_above: int | None = None) -> None:
         super().__init__()
