@@ -29,7 +29,7 @@ class QuicAttribute(TypedAttributeSet):
     resumed: bool = typed_attribute()
     #: whether the server took 0-RTT data
     early_data_accepted: bool = typed_attribute()
-    #: the connection ID by which the peer reaches us, as of now
+    #: our first connection ID, by which the peer reached us during the handshake
     connection_id: bytes = typed_attribute()
     #: the stream's ID (streams only)
     stream_id: int = typed_attribute()
