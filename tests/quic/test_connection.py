@@ -376,27 +376,30 @@ def test_reaching_a_keys_limit_closes_the_connection() -> None:
     assert server.connection.close_reason.code == QuicErrorCode.AEAD_LIMIT_REACHED
 
 
-def test_a_closed_connection_dies_by_reference_counting() -> None:
-    """design.md §3: no cycles, or memory waits for the collector."""
-    world = World(16)
+def closed_pair(world: World) -> list[weakref.ref[QuicConnection]]:
+    """Two connections that have lived and ended, forgotten by everybody."""
     client, server = world.establish()
     world.transfer(client, server, 50_000)
     client.connection.close(0)
     world.run(lambda: client.connection.is_terminated and server.connection.is_terminated)
+    for host in (world.client, world.server):
+        for connection in host.peers:
+            connection.observe(None)
+            host.endpoint.forget(connection)
+        host.endpoint.touched.clear()
+    references = [weakref.ref(client.connection), weakref.ref(server.connection)]
+    world.client.peers.clear()
+    world.server.peers.clear()
+    return references
+
+
+def test_a_closed_connection_dies_by_reference_counting() -> None:
+    """design.md §3: no cycles, or memory waits for the collector."""
+    world = World(16)
     gc.collect()
     gc.disable()
     try:
-        dead = [weakref.ref(client.connection), weakref.ref(server.connection)]
-        for peer in (client, server):
-            peer.connection.observe(None)
-        world.client.endpoint.forget(client.connection)
-        world.server.endpoint.forget(server.connection)
-        world.client.peers.clear()
-        world.server.peers.clear()
-        world.client.endpoint.touched.clear()
-        world.server.endpoint.touched.clear()
-        del peer, client, server
-        assert [reference() for reference in dead] == [None, None]
+        assert [reference() for reference in closed_pair(world)] == [None, None]
     finally:
         gc.enable()
 
