@@ -271,7 +271,7 @@ class Connection(AsyncResource, TypedAttributeProvider):
     def _handshake(self) -> Any:
         handshake = self._link.handshake
         if handshake is None:
-            raise KeyError("the handshake is not complete")
+            raise anyio.TypedAttributeLookupError("the handshake is not complete")
         return handshake
 
 

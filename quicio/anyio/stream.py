@@ -202,12 +202,3 @@ class Stream(SendStream, ReceiveStream, ByteStream):
 
     def __init__(self, table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]) -> None:
         super().__init__(table, state, attributes)
-
-
-def face_of(
-    table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]
-) -> Stream | SendStream | ReceiveStream:
-    """The face that fits a stream's halves."""
-    if state.sending is None:
-        return ReceiveStream(table, state, attributes)
-    return SendStream(table, state, attributes) if state.receiving is None else Stream(table, state, attributes)

@@ -12,6 +12,7 @@ from anyio.streams.tls import TLSAttribute
 from helpers.loopback import HOST, pair, read_all
 from quicio.anyio import QuicAttribute
 from quicio.errors import ClosedByPeer, ConnectionLost, IdleTimeout
+from quicio.quic.events import PathChanged
 
 pytestmark = pytest.mark.anyio
 
@@ -289,3 +290,25 @@ async def test_a_cancelled_call_is_as_if_it_was_not_made(call: str) -> None:
                 assert stream.id == 0
         else:
             assert (await ends.server.wait_closed()).code == 2
+
+
+async def test_attributes_of_the_handshake_are_not_there_before_it() -> None:
+    async with pair() as ends:
+        handshake, ends.client._link.handshake = ends.client._link.handshake, None
+        with pytest.raises(anyio.TypedAttributeLookupError):
+            ends.client.extra(QuicAttribute.alpn)
+        ends.client._link.handshake = handshake
+
+
+async def test_wait_path_changed_gives_the_new_address() -> None:
+    async with pair() as ends, anyio.create_task_group() as group:
+        seen: list[object] = []
+
+        async def wait() -> None:
+            seen.append(await ends.client.wait_path_changed())
+
+        group.start_soon(wait)
+        await anyio.sleep(0.02)
+        ends.client._link._handle(PathChanged(ends.client.remote_address, None))
+        await anyio.sleep(0.02)
+        assert seen == [ends.client.remote_address]

@@ -142,3 +142,37 @@ async def test_stopping_twice_and_touching_afterwards_is_harmless() -> None:
     assert driver.is_stopped
     assert driver.failure is None
     connections[0].close(0)
+
+
+async def test_a_wait_that_fails_ends_connections_as_well() -> None:
+    failure = OSError("the descriptor went bad")
+
+    def fail() -> int:
+        raise failure
+
+    with anyio.fail_after(5):
+        async with pair() as ends:
+            driver = ends.client._link.driver
+            driver.engine.fileno = fail  # type: ignore[method-assign]  # a fault, injected
+            ends.server.datagrams.send_nowait(b"wakes the reader")
+            await ends.client.wait_closed()
+            assert driver.failure is failure
+            with pytest.raises(ConnectionLost):
+                await ends.client.ping()
+            del driver.engine.fileno
+
+
+async def test_a_cancelled_end_of_a_listener_closes_its_connections_with_cancelled() -> None:
+    codes: list[int] = []
+
+    async def client(address: tuple[str, int]) -> None:
+        async with connect(*address, configuration=client_configuration()) as connection:
+            codes.append((await connection.wait_closed()).code)
+
+    async with anyio.create_task_group() as group:
+        with anyio.move_on_after(0.4) as scope:
+            async with listen(HOST, 0, configuration=server_configuration(linger=60.0)) as listener:
+                group.start_soon(client, listener.local_address)
+                await (await listener.accept()).accept().__aenter__()  # left open
+        assert scope.cancelled_caught
+    assert codes == [2]

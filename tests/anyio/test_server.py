@@ -14,6 +14,7 @@ from anyio.abc import SocketAttribute
 
 from helpers.loopback import ALPN, HOST, client_configuration, identity, read_all, server_configuration, serving
 from quicio.anyio import Connection, Incoming, Listener, connect, listen, retry_under_load, serve
+from quicio.anyio.addresses import bind
 from quicio.anyio.server import MAX_BACKLOG
 from quicio.errors import ConnectError
 from quicio.quic.configuration import QuicConfiguration
@@ -449,3 +450,47 @@ async def test_a_client_that_leaves_during_the_handshake() -> None:
         with pytest.raises(ConnectError):
             async with incoming.accept():
                 pytest.fail("the client does not trust us")
+
+
+async def test_cancelled_in_the_middle_of_the_handshake() -> None:
+    outcomes: list[str] = []
+    async with listen(HOST, 0, configuration=server_configuration()) as listener, anyio.create_task_group() as group:
+
+        async def client() -> None:
+            outcomes.append(await visit(listener, handshake_timeout=5.0))
+
+        group.start_soon(client)
+        incoming = await listener.accept()
+        real = incoming._driver.settle
+        incoming._driver.settle = lambda: None  # type: ignore[method-assign]  # the server's flight stays unsent
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as inner:
+
+                async def cancel() -> None:
+                    await anyio.sleep(0.02)
+                    incoming._driver.settle = real  # type: ignore[method-assign]  # as it was
+                    scope.cancel()
+
+                inner.start_soon(cancel)
+                async with incoming.accept():
+                    pytest.fail("the handshake could not complete")
+        assert scope.cancelled_caught
+    assert outcomes == ["ConnectError"]
+
+
+async def test_one_address_of_a_name_that_cannot_be_had_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[Any] = []
+
+    async def two(host: str | None, port: int) -> list[str | None]:
+        return [HOST, "192.0.2.1"]  # the second is nobody's here
+
+    def remember(*arguments: Any, **options: Any) -> Any:
+        bound.append(bind(*arguments, **options))
+        return bound[-1]
+
+    monkeypatch.setattr("quicio.anyio.server.resolve_local", two)
+    monkeypatch.setattr("quicio.anyio.server.bind", remember)
+    with pytest.raises(OSError, match="assign"):
+        async with listen("a-name.test", 0, configuration=server_configuration()):
+            pytest.fail("half a name is not enough")
+    assert [udp.fileno() for udp in bound] == [-1]

@@ -577,3 +577,56 @@ async def test_every_call_yields(anyio_backend_name: str) -> None:
                     scope.cancel()
                     await call()
                 assert scope.cancelled_caught
+
+
+async def test_a_reset_after_a_graceful_close_is_too_late_once_the_stream_is_released() -> None:
+    async with pair() as ends:
+        mine, theirs = await open_both(ends)
+        await mine.send(b"whole")
+        await mine.aclose()
+        mine.reset(5)
+        mine.stop(5)
+        async with theirs:
+            assert await read_all(theirs) == b"whole"
+
+
+async def test_a_reset_after_the_fin_abandons_what_is_not_delivered() -> None:
+    async with pair() as ends:
+        mine, theirs = await open_both(ends)
+        mine.send_nowait(bytes(100_000))
+        await mine.send_eof()
+        mine.reset(5)
+        assert ends.client._table.undelivered_count() == 0
+        with pytest.raises(anyio.ClosedResourceError):
+            await mine.wait_delivered()
+        async with mine, theirs:
+            with pytest.raises(StreamReset):
+                await read_all(theirs)
+
+
+async def test_waits_are_shared() -> None:
+    async with pair() as ends:
+        mine, theirs = await open_both(ends)
+        async with mine, theirs:
+            stopped: list[int | None] = []
+
+            async def wait() -> None:
+                stopped.append(await mine.wait_stopped())
+                await mine.wait_delivered()
+
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(wait)
+                    group.start_soon(mine.wait_delivered)
+                await anyio.sleep(0.02)
+                await mine.send_eof()
+            assert stopped == [None] * 3
+
+
+async def test_priority_of_a_stream_that_is_over_is_of_no_effect() -> None:
+    async with pair() as ends:
+        mine, theirs = await open_both(ends)
+        await mine.aclose()
+        mine.priority = Priority(1)
+        assert mine.priority.urgency == 1
+        await theirs.aclose()
