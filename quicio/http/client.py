@@ -62,7 +62,7 @@ class Response(Body):
     def __init__(self, exchange: Exchange, headers: Headers) -> None:
         super().__init__(exchange, Fields(pair for pair in headers if pair[0] != b":status"))
         #: the status, from 200 to 599
-        self.status = status_of(headers)
+        self.status: int = status_of(headers)
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"

@@ -36,15 +36,15 @@ class Request(Body):
         super().__init__(exchange, Fields(pair for pair in headers if not pair[0].startswith(b":")))
         head = {name: value.decode("latin-1") for name, value in headers if name.startswith(b":")}
         #: GET, HEAD, POST, ...
-        self.method = head[b":method"]
+        self.method: str = head[b":method"]
         #: the path with its query, as it was sent: percent-encoded. Empty for CONNECT
-        self.path = head.get(b":path", "")
+        self.path: str = head.get(b":path", "")
         #: host and port that were asked for
-        self.authority = head.get(b":authority") or self.headers.get("host", "")
+        self.authority: str = head.get(b":authority") or self.headers.get("host", "")
         #: https
-        self.scheme = head.get(b":scheme", "")
+        self.scheme: str = head.get(b":scheme", "")
         #: what an extended CONNECT asks for (RFC 9220); else None
-        self.protocol = head.get(b":protocol")
+        self.protocol: str | None = head.get(b":protocol")
         self._continue_due = self.headers.get("expect", "").lower() == "100-continue"
 
     @property

@@ -36,7 +36,7 @@ from quicio.quic.configuration import QuicConfiguration
 
 __all__ = ["Server", "serve"]
 
-logger = logging.getLogger("quicio")
+logger: logging.Logger = logging.getLogger("quicio")
 
 MAX_REQUESTS: Final = 128  # handlers of one connection that run at a time
 

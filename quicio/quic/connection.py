@@ -48,7 +48,7 @@ __all__ = [
     "stream_is_unidirectional",
 ]
 
-logger = logging.getLogger("quic")
+logger: logging.Logger = logging.getLogger("quic")
 
 NetworkAddress = Any
 QuicTokenHandler = Callable[[bytes], None]

@@ -84,7 +84,7 @@ class Dispatcher:
         self.space = 0
         self.path: Path = parts.paths.active
         self.destination_cid = b""
-        self.now = 0.0
+        self.now: float = 0.0
         self.is_eliciting = False
         self.is_probing = False
         self.new_tokens: list[bytes] = []

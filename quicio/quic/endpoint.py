@@ -265,7 +265,7 @@ class Endpoint:
         self.connections: dict[QuicConnection, None] = {}  # in the order in which they were made
         self.touched: list[QuicConnection] = []
         self.on_connection: Callable[[QuicConnection], None] | None = None
-        self.half_open = HalfOpen(half_open_limit)  # handshake not complete
+        self.half_open: HalfOpen = HalfOpen(half_open_limit)  # handshake not complete
         self.datagrams_dropped: int = 0
         self._environment = environment
         self._reset_key = reset_key or environment.random_bytes(32)

@@ -70,11 +70,11 @@ class Waiting:
     __slots__ = ("datagram", "ecn", "epoch", "path", "position")
 
     def __init__(self, datagram: bytes, position: int, epoch: int, path: Path, ecn: int) -> None:
-        self.datagram = datagram
-        self.position = position
-        self.epoch = epoch
-        self.path = path
-        self.ecn = ecn
+        self.datagram: bytes = datagram
+        self.position: int = position
+        self.epoch: int = epoch
+        self.path: Path = path
+        self.ecn: int = ecn
 
 
 class Inbound:
@@ -91,9 +91,9 @@ class Inbound:
         self._ecn = 0
         self._now = 0.0
         self._any_authentic = False
-        self.packets_received = 0
-        self.packets_dropped = 0
-        self.bytes_received = 0
+        self.packets_received: int = 0
+        self.packets_dropped: int = 0
+        self.bytes_received: int = 0
 
     # --- datagrams ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import logging
 
 from quicio.quic.paths.path import Path
 
-logger = logging.getLogger("quic")
+logger: logging.Logger = logging.getLogger("quic")
 
 
 class Observer:

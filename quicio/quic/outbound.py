@@ -63,8 +63,8 @@ class Outbound:
         self._packet = PacketBuilder(parts.paths.active)
         self._acks_in_a_row = 0
         self.deadline = inf  # when pacing lets the next packet go
-        self.packets_sent = 0
-        self.bytes_sent = 0
+        self.packets_sent: int = 0
+        self.bytes_sent: int = 0
 
     def next_transmit(self, now: float, max_datagrams: int) -> Transmit | None:
         """The next batch, of at most `max_datagrams`, or None when nothing may be sent now."""
@@ -269,6 +269,7 @@ class Outbound:
         number = space.allocate(now)
         batch = ShortBatch(sealing, path.peer_cid)
         total = batch.add(number, number_bytes, payload, space.largest_acked)
+        path.mtu.on_probe_sent(size)
         path.bytes_sent += total
         self._sent(number, total, packet, 0, batch.phase, True, now)
         observer = self._parts.observer
@@ -382,8 +383,8 @@ class ShortBatch:
         self._numbers: list[bytes] = []
         self._ciphertexts: list[bytes] = []
         self.samples: list[bytes] = []
-        self.phase = sealing.phase
-        self.ecn = ECN_ECT_0
+        self.phase: int = sealing.phase
+        self.ecn: int = ECN_ECT_0
 
     def add(self, number: int, number_bytes: bytes, payload: bytes, largest_acked: int) -> int:
         """Seal a packet; returns its size. `number_bytes` has the right length for `number`, or for one less."""
