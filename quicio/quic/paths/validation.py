@@ -151,8 +151,10 @@ class Paths(Component):
         self._validate(old, now)
 
     def _use_fresh_cid(self, path: Path) -> None:
-        """Another path gets another connection ID, so that nobody can link the two (RFC 9000 §9.5)."""
-        in_use = {other.peer_cid_sequence for other in self.known}
+        """A path that shares its connection ID with another gets one of its own: nobody can link the two (RFC 9000 §9.5)."""
+        in_use = {other.peer_cid_sequence for other in self.known if other is not path}
+        if path.peer_cid_sequence not in in_use:
+            return
         spare = self._connection_ids.spare(in_use)
         if spare is not None:
             path.peer_cid = spare.cid
@@ -180,7 +182,7 @@ class Paths(Component):
 
     def on_ids_retired(self) -> None:
         """The peer had us retire some of its IDs: every path that used one takes another (RFC 9000 §19.15)."""
-        for path in list(self.known):
+        for path in self._active_first():
             if path.peer_cid_sequence in self._connection_ids.peer:
                 continue
             spare = self._connection_ids.spare({other.peer_cid_sequence for other in self.known})
@@ -213,6 +215,8 @@ class Paths(Component):
     def on_challenge(self, path: Path, data: bytes) -> None:
         """PATH_CHALLENGE (RFC 9000 §8.2.2): answer on the path that it came on."""
         path.response = data
+        if path is not self.active:
+            self._use_fresh_cid(path)
         self._note_pending(path)
 
     def on_response(self, data: bytes) -> None:
@@ -228,19 +232,24 @@ class Paths(Component):
                     self._last_validated = path
                 return
 
+    def _active_first(self) -> list[Path]:
+        active = self.active
+        return [active] + [path for path in self.known if path is not active]
+
     def on_timer(self, now: float) -> None:
-        for path in list(self.known):
+        for path in self._active_first():
             if now < path.validation_deadline:
                 continue
             path.validation_deadline = inf
             path.challenge_is_due = False
             if path is not self.active:
                 self._forget(path)
-            elif self._last_validated is not None and self._last_validated in self.known:
-                back = self._last_validated
+                continue
+            back = self._last_validated
+            if not path.is_validated and back is not None and back in self.known:
                 self._switch(back)
                 self._forget(path)
-            # otherwise the only path is silent: the idle timeout will tell
+            # otherwise the best path that there is has fallen silent: the idle timeout will tell
         self._set_deadline()
 
     def next_other(self) -> Path | None:
