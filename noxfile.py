@@ -20,7 +20,7 @@ nox.options.sessions = ["lint", "types", "layers", "tests", "examples", "docs"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 FIRST_MINOR = 11  # of Python 3
-MINIMUM_COMPLETENESS = 0.94  # of the types of public symbols; none may be unknown, a few are inferred
+MINIMUM_COMPLETENESS = 0.87  # of the types of public symbols; none may be unknown, some are inferred
 MINIMUM_COVERAGE = PROJECT["tool"]["coverage"]["report"]["fail_under"]
 
 
