@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
-from helpers.interop_task import CLOSE_PHRASE, DONE, content, parse_command
+from helpers.interop_task import ALPN, CLOSE_PHRASE, DONE, content, parse_command
 from helpers.loopback import HOST, server_configuration
-from quicio.anyio import Connection, Stream, serve
-from quicio.errors import CloseReason, ConnectionLost, QuicError, StreamReset, StreamStopped
+from quicio.anyio import Connection, Incoming, Listener, Stream, listen
+from quicio.errors import CloseReason, ConnectError, ConnectionLost, QuicError, StreamReset, StreamStopped
+
+logger = logging.getLogger(__name__)
+
+Policy = Callable[[Incoming], None]
 
 
 class TaskServer:
@@ -26,33 +30,40 @@ class TaskServer:
         self.resets: list[int | None] = []  # the codes with which the client reset its sending
         self.stops: list[int | None] = []  # and with which it asked us to stop ours
         self.reasons: list[CloseReason] = []  # how each connection ended
-        self.failures: list[Exception] = []  # what attempts to connect, and handlers, raised
+        self.failures: list[ConnectError] = []  # what attempts to connect raised
         self.ended = anyio.Event()  # the first connection or attempt is over
 
-    async def connection(self, connection: Connection) -> None:
-        """Serve one connection until its client is done."""
-        self.connections.append(connection)
+    async def accept(self, listener: Listener) -> None:
+        """Take every attempt to connect."""
+        async with anyio.create_task_group() as group:
+            async for incoming in listener:
+                group.start_soon(self._attempt, incoming)
+
+    async def _attempt(self, incoming: Incoming) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._echo_datagrams, connection)
-                await connection.incoming_streams.serve(partial(self._stream, connection))
-                tasks.cancel_scope.cancel()
+            async with incoming.accept() as connection:
+                self.connections.append(connection)
+                await self._connection(connection)
+        except ConnectError as error:
+            self.failures.append(error)
+        except QuicError as error:  # such as NotDelivered: the peer need not acknowledge before it closes
+            logger.debug("a connection ended: %s", error)
         finally:
-            if connection.close_reason is not None:
-                self.reasons.append(connection.close_reason)
+            if incoming.connection is not None and incoming.connection.close_reason is not None:
+                self.reasons.append(incoming.connection.close_reason)
             self.ended.set()
 
-    def failed(self, error: Exception) -> None:
-        """What `serve` reports."""
-        self.failures.append(error)
-        self.ended.set()
+    async def _connection(self, connection: Connection) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._echo_datagrams, connection)
+            with suppress(ConnectionLost, anyio.ClosedResourceError):
+                await connection.incoming_streams.serve(partial(self._stream, connection))
+            tasks.cancel_scope.cancel()
 
     async def _echo_datagrams(self, connection: Connection) -> None:
-        try:
+        with suppress(ConnectionLost, anyio.ClosedResourceError):  # the client is done, or has us close
             async for message in connection.datagrams:
                 await connection.datagrams.send(message)
-        except ConnectionLost:
-            pass  # the client is done
 
     async def _stream(self, connection: Connection, stream: Stream) -> None:
         try:
@@ -101,15 +112,13 @@ class TaskServer:
 
 
 @asynccontextmanager
-async def task_server(**changes: Any) -> AsyncIterator[TaskServer]:
+async def task_server(policy: Policy = lambda incoming: None, **changes: Any) -> AsyncIterator[TaskServer]:
     """Our server while the body runs; `changes` are of its configuration."""
     server = TaskServer()
-    group: TaskGroup
-    async with anyio.create_task_group() as group:
-        start = partial(
-            serve, server.connection, HOST, 0, configuration=server_configuration(**changes), on_error=server.failed
-        )
-        listener = await group.start(start)
+    configuration = server_configuration(alpn_protocols=[ALPN], **changes)
+    async with listen(HOST, 0, configuration=configuration, policy=policy) as listener:
         server.port = listener.local_address[1]
-        yield server
-        group.cancel_scope.cancel()
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.accept, listener)
+            yield server
+            group.cancel_scope.cancel()

@@ -73,11 +73,11 @@ def require_peer() -> Callable[[str], None]:
 
 
 @pytest.fixture
-def record_speed(request: pytest.FixtureRequest) -> Callable[[int, float], None]:
-    """`record_speed(size, seconds)`: keep how fast this test moved data, for the summary."""
+def record_speed(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`record_speed(size, seconds, direction)`: keep how fast this test moved data, for the summary."""
 
-    def record(size: int, seconds: float) -> None:
-        SPEEDS[f"{Path(request.node.path).stem}::{request.node.name}"] = size / seconds / 1e6
+    def record(size: int, seconds: float, direction: str = "") -> None:
+        SPEEDS[f"{Path(request.node.path).stem}::{request.node.name} {direction}"] = size / seconds / 1e6
 
     return record
 

@@ -41,11 +41,13 @@ class Reply:
     def __init__(self) -> None:
         self.data = bytearray()
         self.status = ""
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.error: Ended | None = None
+        self.ended = asyncio.Event()
 
     def end(self, error: Ended | None = None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None) if error is None else self.ended.set_exception(error)
+        if not self.ended.is_set():
+            self.error = error
+            self.ended.set()
 
 
 class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the package is chosen at run time
@@ -98,7 +100,7 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the 
     async def step(self, name: str, *arguments: str) -> dict[str, Any]:
         method = getattr(self, "do_" + name.replace("-", "_"), None)
         if method is None:
-            number = int(arguments[0]) if arguments else None
+            number = int(arguments[0]) if arguments and arguments[0] else None
             reply = await self.ask(name, number, content(int(arguments[1])) if len(arguments) > 1 else b"")
             return {"size": len(reply), "digest": digest(reply), "text": reply[:64].decode("latin-1")}
         result: dict[str, Any] = await method(*arguments)
@@ -112,7 +114,9 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the 
     async def finish(self, stream_id: int) -> Reply:
         self.transmit()
         reply = self.reply(stream_id)
-        await reply.ended
+        await reply.ended.wait()
+        if reply.error is not None:
+            raise reply.error
         return reply
 
     async def ask(self, verb: str, number: int | None = None, body: bytes = b"", is_end: bool = True) -> bytes:
@@ -150,7 +154,8 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the 
         return {}
 
     async def do_send_close(self, code: str) -> dict[str, Any]:
-        self.close(error_code=int(code), reason_phrase=CLOSE_PHRASE)
+        self._quic.close(error_code=int(code), reason_phrase=CLOSE_PHRASE)
+        self.transmit()
         await self.wait_closed()
         return {}
 
