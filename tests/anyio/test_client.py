@@ -413,3 +413,42 @@ async def test_a_server_that_closes_right_after_reading_has_acknowledged_what_it
                 await connection.wait_closed()
                 assert connection._table.undelivered_count() == 0
     assert received == [b"x"] * 20
+
+
+async def test_cancelled_while_stream_handlers_end() -> None:
+    watched = Watched()
+    has_started = anyio.Event()
+
+    async def server(connection: Connection) -> None:
+        async with await connection.open_send_stream() as stream:
+            await stream.send(b"x")
+            await watched.handle(connection)
+
+    async def handle(stream: Stream | ReceiveStream) -> None:
+        has_started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.4)
+
+    async with serving(server) as listener:
+        with anyio.move_on_after(0.2) as scope:
+            async with to(listener, stream_handler=handle):
+                await has_started.wait()
+        assert scope.cancelled_caught
+        await watched.has_ended.wait()
+    assert watched.reasons[0].code == 2
+
+
+async def test_a_loss_ends_the_serving_of_streams_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(connection: Connection) -> None:
+        connection.close(5)
+
+    async def handle(stream: Stream | ReceiveStream) -> None:
+        pytest.fail("there was none")
+
+    async with serving(handler) as listener, to(listener, stream_handler=handle) as connection:
+        await connection.wait_closed()
+        await anyio.sleep(0.02)  # the body goes on
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any
 
@@ -227,3 +228,21 @@ async def test_a_failure_without_a_close_reason_gets_one() -> None:
     assert link.reason is not None
     assert "broke" in link.reason.reason
     assert link.error().__cause__ is failure
+
+
+def test_a_native_cancellation_that_comes_with_the_wake_up_hands_the_id_on() -> None:
+    async def main() -> None:
+        link, core = make()
+        first = asyncio.create_task(link.open(False))
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(link.open(False))
+        await asyncio.sleep(0.01)
+        core.limit = 1
+        core.events.append(StreamsAvailable(False))
+        link.drain()  # the ID is the first one's, which is cancelled before it runs
+        first.cancel()
+        assert await asyncio.wait_for(second, 2) == 0
+        assert first.cancelled()
+        assert core.opened == 1
+
+    asyncio.run(main())

@@ -159,14 +159,18 @@ async def test_iteration_ends_when_the_listener_is_closed() -> None:
         listen(HOST, 0, configuration=server_configuration()) as listener,
         anyio.create_task_group() as group,
     ):
+        seen: list[Incoming] = []
 
         async def close() -> None:
-            await anyio.sleep(0.02)
+            await visit(listener, handshake_timeout=5.0)
             await listener.aclose()
             await listener.aclose()
 
         group.start_soon(close)
-        assert [incoming async for incoming in listener] == []
+        async for incoming in listener:
+            seen.append(incoming)
+            incoming.refuse()
+        assert len(seen) == 1
 
 
 async def test_accept_in_a_second_task_is_busy() -> None:
