@@ -1,0 +1,150 @@
+"""HTTP/3 with other implementations: our client against their servers, our server against their clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from helpers.interop_peers import Facts, PeerServer, run_client
+from helpers.interop_task import MEBIBYTE, content, digest
+from helpers.loopback import HOST, client_configuration, server_configuration
+from quicio import http
+from quicio.h3.connection import ErrorCode
+
+pytestmark = pytest.mark.anyio
+
+Start = Callable[..., PeerServer]
+PACKAGES = ["aioquic", "qh3"]
+SIZE = 10 * MEBIBYTE
+
+
+# --- our client ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connected(peer: PeerServer) -> AsyncIterator[http.Client]:
+    """Our client, connected to a peer."""
+    async with http.connect(
+        HOST, peer.port, configuration=client_configuration(), server_name="localhost"
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_get(start_server: Start, package: str, record_speed: Callable[..., None]) -> None:
+    async with connected(start_server(package)) as client:
+        before = time.monotonic()
+        async with client.get(f"/down/{SIZE}") as response:
+            body = await response.read()
+        record_speed(SIZE, time.monotonic() - before)
+    assert response.status == 200
+    assert response.headers["server"] == package
+    assert int(response.headers["content-length"]) == SIZE
+    assert digest(body) == digest(content(SIZE))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_post(start_server: Start, package: str, record_speed: Callable[..., None]) -> None:
+    body = content(SIZE)
+    async with connected(start_server(package)) as client:
+        before = time.monotonic()
+        async with client.post("/up", body=body) as response:
+            answer = await response.read()
+        record_speed(SIZE, time.monotonic() - before)
+    assert response.status == 200
+    assert answer == digest(body).encode()
+
+
+async def test_post_piece_by_piece(start_server: Start) -> None:
+    """A body whose length nobody knows before its end."""
+    body = content(MEBIBYTE)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 10_000):
+            await anyio.sleep(0)
+            yield body[start : start + 10_000]
+
+    async with connected(start_server("aioquic")) as client:
+        async with client.post("/up", body=pieces()) as response:
+            assert await response.read() == digest(body).encode()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_hundred_requests_at_once(start_server: Start, package: str) -> None:
+    bodies: dict[int, bytes] = {}
+
+    async def fetch(size: int) -> None:
+        async with client.get(f"/down/{size}") as response:
+            bodies[size] = await response.read()
+
+    async with connected(start_server(package)) as client, anyio.create_task_group() as tasks:
+        for size in range(10_000, 10_100):
+            tasks.start_soon(fetch, size)
+    assert bodies == {size: content(size) for size in range(10_000, 10_100)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_response_that_is_given_up(start_server: Start, package: str) -> None:
+    """RFC 9114 §4.1.1: the server is told by H3_REQUEST_CANCELLED, and the connection goes on."""
+    peer = start_server(package)
+    async with connected(peer) as client:
+        async with client.get(f"/down/{4 * SIZE}") as response:
+            await response.receive()
+        await peer.told(event="stopped", code=int(ErrorCode.H3_REQUEST_CANCELLED))
+        async with client.get("/down/1000") as response:
+            assert await response.read() == content(1000)
+
+
+# --- our server ------------------------------------------------------------------------------------------------------
+
+
+async def answer(request: http.Request) -> None:
+    """What the task asks of HTTP/3 servers."""
+    if request.method == "GET" and request.path.startswith("/down/"):
+        await request.respond(200, {"server": "quicio"}, content(int(request.path.removeprefix("/down/"))))
+    elif request.method == "POST" and request.path == "/up":
+        await request.respond(200, body=digest(await request.read()))
+    else:
+        await request.respond(404)
+
+
+@pytest.fixture
+def steps(authority: str, require_peer: Callable[[str], None]) -> Callable[..., Any]:
+    """`await steps(package, *steps)`: what a client of that package says of its steps with our server."""
+
+    async def run(package: str, *arguments: str) -> list[Facts]:
+        require_peer(package)
+        async with anyio.create_task_group() as group:
+            server = await group.start(partial(http.serve, answer, HOST, 0, configuration=server_configuration()))
+            port = str(server.local_address[1])
+            said = await run_client("aioquic_client.py", package, port, authority, *arguments, "--alpn", "h3")
+            await server.aclose()
+        return said
+
+    return run
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_serve_get_and_post(
+    steps: Callable[..., Any], package: str, record_speed: Callable[..., None]
+) -> None:
+    connected, post, get, missing = await steps(package, f"post:/up:{SIZE}", f"get:/down/{SIZE}", "get:/nowhere")
+    assert connected == {"connected": "h3"}
+    assert (post["status"], post["text"]) == ("200", digest(content(SIZE)))
+    assert (get["status"], get["size"], get["digest"]) == ("200", SIZE, digest(content(SIZE)))
+    assert (missing["status"], missing["size"]) == ("404", 0)
+    record_speed(SIZE, post["seconds"], "POST")
+    record_speed(SIZE, get["seconds"], "GET")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_serve_hundred_requests_at_once(steps: Callable[..., Any], package: str) -> None:
+    _, result = await steps(package, "many-get:100:/down/10000")
+    assert result["count"] == 100
+    assert result["digests"] == [digest(content(10_000))]
