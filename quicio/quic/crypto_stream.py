@@ -101,13 +101,14 @@ class CryptoReceiver:
 
     def _hold(self, offset: int, data: bytes) -> None:
         known = self._pieces.get(offset)
+        held = self._held + len(data)
         if known is not None:
             if len(known) >= len(data):
                 return
-            self._held -= len(known)
+            held -= len(known)
         elif len(self._pieces) >= MAX_CRYPTO_FRAGMENTS:
             raise QuicConnectionError(CRYPTO_BUFFER_EXCEEDED, CRYPTO, "Too many pieces of CRYPTO data")
-        self._held += len(data)
-        if offset + len(data) - self._position > MAX_CRYPTO_BUFFER or self._held > MAX_CRYPTO_BUFFER:
+        if offset + len(data) - self._position > MAX_CRYPTO_BUFFER or held > MAX_CRYPTO_BUFFER:
             raise QuicConnectionError(CRYPTO_BUFFER_EXCEEDED, CRYPTO, "Too much CRYPTO data ahead of its predecessors")
+        self._held = held
         self._pieces[offset] = data
