@@ -19,9 +19,10 @@ EncryptedExtensions, transport parameters included, and returns what goes out in
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, Final
 
-from helpers.certificates import make_certificates
+from helpers.certificates import Certificates, make_certificates
 from quicio.buffer import read_uint_var
 from quicio.environment import Environment
 from quicio.quic.configuration import QuicConfiguration
@@ -111,9 +112,15 @@ def without_extension(unwanted: int) -> Alter:
     return lambda items: [(kind, data) for kind, data in items if kind != unwanted]
 
 
-def configurations(seed_changes: dict[str, Any], is_client: bool) -> QuicConfiguration:
+@cache
+def _certificates() -> Certificates:
+    """Made once: the authority's signatures differ in length, and so would handshakes."""
+    return make_certificates("ed25519")
+
+
+def configurations(changes: dict[str, Any], is_client: bool) -> QuicConfiguration:
     """A configuration of one role with the tests' certificates; AES-128 for all, so that keys are alike."""
-    made = make_certificates("ed25519")
+    made = _certificates()
     shared: dict[str, Any] = {
         "alpn_protocols": ["test"],
         "pacing_granularity": 0.0,
@@ -132,7 +139,7 @@ def configurations(seed_changes: dict[str, Any], is_client: bool) -> QuicConfigu
             certificate_chain=made.chain[1:],
             private_key=made.private_key,
         )
-    return base.replaced(**(shared | seed_changes))
+    return base.replaced(**(shared | changes))
 
 
 class RudePeer:
@@ -300,7 +307,7 @@ class RudePeer:
             self._numbers[space] = number + 1
         number_bytes = (number & 0xFFFFFFFF).to_bytes(4, "big")
         if destination is None:
-            destination = self.carrier._parts.paths.active.peer_cid
+            destination = self.carrier._parts.paths.active.peer_cid or self.victim.host_cid
             if not self.victim_is_client and epoch in (EPOCH_INITIAL, EPOCH_ZERO_RTT):
                 destination = self.carrier._parts.initial_cid
         if epoch == EPOCH_ONE_RTT:
@@ -340,6 +347,10 @@ class RudePeer:
         """Hand whole datagrams to the victim, as one batch, and hear what it answers."""
         self.victim.receive_datagrams(Received(list(datagrams), self.address if remote is None else remote), self.now)
         self.listen()
+
+    def deliver_unheard(self, datagrams: list[bytes], remote: Hashable, ecn: int = 0) -> None:
+        """Hand datagrams to the victim and take no answer."""
+        self.victim.receive_datagrams(Received(datagrams, remote, None, ecn), self.now)
 
     # --- listening ---------------------------------------------------------------------------------------------------
 

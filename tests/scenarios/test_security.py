@@ -1,0 +1,726 @@
+"""One connection under attack: the rows of `docs/security.md` about what a peer with keys can do.
+
+Each test names its row, presses on one limit and fails when that limit is raised. What concerns paths, endpoints and peers
+without keys is in `test_security_endpoint.py`; rows 13 and 15 are in `tests/fuzz` and `test_protocol_checks.py` too.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import tracemalloc
+import weakref
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.certificates import issue, make_key
+from quicio.quic.connection import QuicConnection
+from quicio.quic.crypto_stream import MAX_CRYPTO_BUFFER, MAX_CRYPTO_FRAGMENTS
+from quicio.quic.datagrams import MAX_RECEIVED_DATAGRAM_BYTES, MAX_RECEIVED_DATAGRAMS
+from quicio.quic.dispatch import MAX_TOKENS_HELD
+from quicio.quic.events import DatagramFrameReceived, StreamDataReceived
+from quicio.quic.observer import Observer
+from quicio.quic.paths.connection_ids import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREMENTS, MAX_SEQUENCE_GAPS
+from quicio.quic.paths.path import Path
+from quicio.quic.recovery.acks import MAX_RECEIVED_RANGES
+from quicio.quic.recovery.loss import MAX_PTO
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, MAX_SKIPPED_NUMBERS, MAX_UNANSWERED
+from quicio.quic.streams.reassembly import MAX_CONNECTION_FRAGMENTS, MAX_FRAGMENTS, SMALL_PIECE
+from quicio.quic.wire.constants import (
+    AEAD_LIMIT_REACHED,
+    APPLICATION,
+    CONNECTION_ID_LIMIT_ERROR,
+    CRYPTO_BUFFER_EXCEEDED,
+    CRYPTO_ERROR,
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    FRAME_ENCODING_ERROR,
+    HANDSHAKE,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PROTOCOL_VIOLATION,
+)
+from quicio.quic.wire.frames import MAX_ACK_RANGES
+from quicio.tls.constants import MAX_FINISHED_SIZE, MAX_SERVER_HELLO_SIZE, MAX_TICKETS
+from quicio.tls.messages import NewSessionTicket
+from sim.bounds import check_bounds
+from sim.rude import RudePeer, crypto_frame, stream_frame, varint
+
+BOTH = pytest.mark.parametrize("victim_is_client", [False, True], ids=["server", "client"])
+RESET_TOKEN = bytes(range(16))
+
+
+def confirmed(victim_is_client: bool, **victim: object) -> RudePeer:
+    rude = RudePeer(victim_is_client=victim_is_client, victim=victim).to_confirmed()
+    rude.forget()
+    return rude
+
+
+def new_connection_id(sequence: int, retire_prior_to: int = 0) -> bytes:
+    cid = b"\x08" + (sequence + 0xABCD0000).to_bytes(8, "big")
+    return b"\x18" + varint(sequence) + varint(retire_prior_to) + cid + RESET_TOKEN
+
+
+def retirement(sequence: int) -> bytes:
+    return b"\x19" + varint(sequence)
+
+
+def unread_peer(stream_id: int, victim_is_client: bool) -> int:
+    """The ID of a stream that the rude peer opens."""
+    return stream_id | (1 if victim_is_client else 0)
+
+
+# --- row 1: CRYPTO ---------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("epoch", [EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT])
+def test_row_01_pieces_of_crypto_are_counted(victim_is_client: bool, epoch: int) -> None:
+    """Row 1, `MAX_CRYPTO_FRAGMENTS`: one-byte pieces with holes between them."""
+    rude = RudePeer(victim_is_client=victim_is_client)
+    {EPOCH_INITIAL: rude.to_initial, EPOCH_HANDSHAKE: rude.to_handshake, EPOCH_ONE_RTT: rude.to_confirmed}[epoch]()
+    pieces = [crypto_frame(10_000 + 2 * index, b"x") for index in range(MAX_CRYPTO_FRAGMENTS + 1)]
+    rude.send(epoch, *pieces[:-1])
+    check_bounds(rude.victim)
+    assert rude.close_code() is None
+    rude.send(epoch, pieces[-1])
+    assert rude.close_code() == CRYPTO_BUFFER_EXCEEDED
+    check_bounds(rude.victim)
+
+
+@BOTH
+def test_row_01_bytes_of_crypto_are_counted(victim_is_client: bool) -> None:
+    """Row 1, `MAX_CRYPTO_BUFFER`: data far ahead, and much data that overlaps."""
+    rude = RudePeer(victim_is_client=victim_is_client).to_handshake()
+    rude.send(EPOCH_HANDSHAKE, crypto_frame(MAX_CRYPTO_BUFFER - 1, b"x"))
+    assert rude.close_code() is None
+    rude.send(EPOCH_HANDSHAKE, crypto_frame(MAX_CRYPTO_BUFFER, b"x"))
+    assert rude.close_code() == CRYPTO_BUFFER_EXCEEDED
+
+    rude = RudePeer(victim_is_client=victim_is_client).to_handshake()
+    for index in range(MAX_CRYPTO_BUFFER // 1000 + 1):
+        rude.send(EPOCH_HANDSHAKE, crypto_frame(1000 + index, bytes(1000)))
+    assert rude.close_code() == CRYPTO_BUFFER_EXCEEDED
+    check_bounds(rude.victim)
+
+
+def test_row_01_a_client_has_nothing_to_say_in_crypto_after_its_finished() -> None:
+    """Row 1: NewSessionTicket is a server's; whatever a client sends is unexpected from its first four bytes on."""
+    rude = confirmed(False)
+    rude.send(EPOCH_ONE_RTT, crypto_frame(0, b"\x04\x00\x10\x00"))
+    assert rude.close_code() == CRYPTO_ERROR + 10
+
+
+@BOTH
+def test_row_01_a_tls_message_that_announces_too_much_is_refused_before_it_comes(victim_is_client: bool) -> None:
+    """Row 1, `SIZE_LIMITS`: four bytes of header are enough."""
+    kind, limit = (2, MAX_SERVER_HELLO_SIZE) if victim_is_client else (20, MAX_FINISHED_SIZE)
+    rude = RudePeer(victim_is_client=victim_is_client)
+    if victim_is_client:
+        rude.to_initial()
+    else:
+        rude.to_handshake()
+    header = bytes((kind,)) + (limit + 1).to_bytes(3, "big")
+    rude.send(EPOCH_INITIAL if victim_is_client else EPOCH_HANDSHAKE, crypto_frame(0, header))
+    assert rude.close_code() == CRYPTO_ERROR + 47
+
+
+def test_row_01_tickets_without_end_are_not_kept() -> None:
+    """Row 1, `MAX_TICKETS`: a server's further tickets are read and dropped."""
+    rude = confirmed(True)
+    tickets = b"".join([NewSessionTicket(10, number, b"n", bytes(20), []).encode() for number in range(MAX_TICKETS + 10)])
+    rude.victim.tls.receive(EPOCH_ONE_RTT, tickets)  # the TLS machine itself, whose outputs nobody has taken
+    assert len(rude.victim.tls.outputs) == MAX_TICKETS
+    rude.send(EPOCH_ONE_RTT, crypto_frame(0, tickets))
+    assert rude.close_code() is None
+
+
+# --- row 2: reassembly -----------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_row_02_gaps_in_a_stream_are_counted(victim_is_client: bool) -> None:
+    """Row 2, `MAX_FRAGMENTS`: every second byte of a stream, the first one missing."""
+    rude = confirmed(victim_is_client)
+    stream_id = unread_peer(0, victim_is_client)
+    offsets = [1 + 2 * index for index in range(MAX_FRAGMENTS + 1)]
+    for start in range(0, MAX_FRAGMENTS, 256):
+        rude.send(EPOCH_ONE_RTT, *[stream_frame(stream_id, offset, b"x") for offset in offsets[:-1][start : start + 256]])
+    assert rude.close_code() is None
+    check_bounds(rude.victim)
+    rude.send(EPOCH_ONE_RTT, stream_frame(stream_id, offsets[-1], b"x"))
+    assert rude.close_code() == INTERNAL_ERROR
+
+
+def test_row_02_gaps_in_all_streams_are_counted() -> None:
+    """Row 2, `MAX_CONNECTION_FRAGMENTS`: no stream has too many, all together have."""
+    rude = confirmed(False)
+    sent = 0
+    for stream_id in range(0, 4 * 128, 4):
+        if sent > MAX_CONNECTION_FRAGMENTS:
+            break
+        rude.send(EPOCH_ONE_RTT, *[stream_frame(stream_id, 1 + 2 * index, b"x") for index in range(200)])
+        sent += 200
+    assert rude.close_code() == INTERNAL_ERROR
+
+
+def test_row_02_single_bytes_without_gaps_cost_little_more_than_bytes() -> None:
+    """Row 2, `SMALL_PIECE`: neighbours are joined, and each byte counts for flow control once."""
+    rude = confirmed(False)
+    for start in range(1, 4001, 500):
+        rude.send(EPOCH_ONE_RTT, *[stream_frame(0, start + index, b"x") for index in range(500)])
+        rude.send(EPOCH_ONE_RTT, *[stream_frame(0, start + index, b"x") for index in range(500)])
+    half = rude.victim._parts.streams.streams[0].receive
+    assert half is not None
+    assert half.fragments is not None
+    assert sum(len(run) for run in half.fragments.runs) <= 2 * 4000 // SMALL_PIECE + 1
+    assert rude.victim._parts.streams.receiving.received == 4001
+
+
+# --- rows 3 and 4: connection IDs ------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_row_03_active_connection_ids_are_counted(victim_is_client: bool) -> None:
+    """Row 3, `ACTIVE_CONNECTION_ID_LIMIT`."""
+    rude = RudePeer(victim_is_client=victim_is_client).to_confirmed()
+    held = rude.victim._parts.connection_ids.peer
+    last = max(held)
+    frames = [new_connection_id(last + 1 + index) for index in range(ACTIVE_CONNECTION_ID_LIMIT - len(held))]
+    rude.send(EPOCH_ONE_RTT, *frames, b"\x01")
+    assert rude.close_code() is None
+    rude.send(EPOCH_ONE_RTT, new_connection_id(last + 20))
+    assert rude.close_code() == CONNECTION_ID_LIMIT_ERROR
+
+
+@BOTH
+def test_row_03_pending_retirements_are_counted(victim_is_client: bool) -> None:
+    """Row 3, `MAX_PENDING_RETIREMENTS`: a peer that has us retire without end and acknowledges nothing."""
+    rude = confirmed(victim_is_client)
+    first = max(rude.victim._parts.connection_ids.peer) + 1
+    sent = 0
+    for sequence in range(first, first + 3 * MAX_PENDING_RETIREMENTS):
+        rude.send(EPOCH_ONE_RTT, new_connection_id(sequence, sequence))
+        check_bounds(rude.victim)
+        sent += 1
+        if rude.victim.close_reason is not None:
+            break
+    assert rude.close_code() == CONNECTION_ID_LIMIT_ERROR
+    assert sent <= MAX_PENDING_RETIREMENTS
+    assert len(rude.frames("RETIRE_CONNECTION_ID")) <= 2 * MAX_PENDING_RETIREMENTS
+
+
+def test_row_03_nothing_is_queued_for_a_frame_that_comes_again() -> None:
+    """Row 3: RETIRE_CONNECTION_ID is queued for an ID, not for a frame."""
+    rude = confirmed(False)
+    rude.send(EPOCH_ONE_RTT, new_connection_id(50, 50))
+    rude.send(EPOCH_ONE_RTT, *[new_connection_id(49, 0)] * 30, *[new_connection_id(50, 50)] * 30)
+    numbers = [fields[0] for fields in rude.frames("RETIRE_CONNECTION_ID")]
+    assert len(numbers) == len(set(numbers))
+    assert rude.close_code() is None
+
+
+@BOTH
+def test_row_03_what_was_not_sent_cannot_be_retired(victim_is_client: bool) -> None:
+    """Row 3: else one packet of RETIRE_CONNECTION_ID frames has us make, and queue, an ID for each of its bytes."""
+    rude = confirmed(victim_is_client)
+    told = len(rude.victim._parts.connection_ids._local)
+    assert told == ACTIVE_CONNECTION_ID_LIMIT
+    rude.send(EPOCH_ONE_RTT, *[retirement(sequence) for sequence in range(1, told + 500)])
+    assert rude.close_code() == PROTOCOL_VIOLATION
+    assert rude.victim._parts.connection_ids._next_sequence <= 2 * told
+    check_bounds(rude.victim)
+
+
+def test_row_03_gaps_in_sequence_numbers_are_counted() -> None:
+    """Row 3 and 26, `MAX_SEQUENCE_GAPS`: IDs that we give up one by one would leave a hole each."""
+    rude = confirmed(False)
+    sequence = 10
+    for _ in range(MAX_SEQUENCE_GAPS + 10):
+        sequence += 2
+        rude.send(EPOCH_ONE_RTT, new_connection_id(sequence))
+        rude.victim.change_connection_id()
+        rude.listen()
+        rude.victim._parts.connection_ids._retiring.clear()  # as if the peer had acknowledged them
+        if rude.victim.close_reason is not None:
+            break
+    assert rude.close_code() == CONNECTION_ID_LIMIT_ERROR
+    check_bounds(rude.victim)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=30))
+def test_row_04_retire_prior_to_ends_whatever_the_order(frames: list[tuple[int, int]]) -> None:
+    """Row 4: loops over IDs end; afterwards no path uses an ID that was retired."""
+    rude = confirmed(False)
+    for sequence, retire in frames:
+        rude.send(EPOCH_ONE_RTT, new_connection_id(sequence, retire))
+        check_bounds(rude.victim)
+        if rude.victim.close_reason is not None:
+            return
+        ids = rude.victim._parts.connection_ids
+        assert rude.victim._parts.paths.active.peer_cid_sequence in ids.peer
+        assert all(number >= ids._retired_below for number in ids.peer)
+
+
+def test_row_04_retiring_everything_up_to_the_largest_number() -> None:
+    """Row 4: the largest possible Retire Prior To costs as much as any other."""
+    rude = confirmed(False)
+    largest = (1 << 62) - 1
+    rude.send(EPOCH_ONE_RTT, new_connection_id(largest, largest))
+    assert rude.close_code() is None
+    assert list(rude.victim._parts.connection_ids.peer) == [largest]
+    assert len(rude.frames("RETIRE_CONNECTION_ID")) == ACTIVE_CONNECTION_ID_LIMIT
+
+
+# --- row 5: PATH_CHALLENGE -------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_row_05_one_answer_waits_and_it_is_to_the_newest_challenge(victim_is_client: bool) -> None:
+    """Row 5: a thousand challenges in a batch, one answer."""
+    rude = confirmed(victim_is_client)
+    packets = [
+        rude.packet(EPOCH_ONE_RTT, b"".join([b"\x1a" + (100 * index + k).to_bytes(8, "big") for k in range(100)]))
+        for index in range(10)
+    ]
+    rude.deliver(*packets)
+    assert rude.frames("PATH_RESPONSE") == [((999).to_bytes(8, "big"),)]
+
+
+# --- rows 6 and 7: acknowledgements ----------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("ahead", [1, 1000, 1 << 60])
+def test_row_06_acknowledging_what_was_not_sent(victim_is_client: bool, ahead: int) -> None:
+    """Row 6."""
+    rude = confirmed(victim_is_client)
+    next_number = rude.victim._parts.loss.spaces[APPLICATION].next_number
+    rude.send(EPOCH_ONE_RTT, b"\x02" + varint(next_number + ahead - 1) + b"\x00\x00\x00")
+    assert rude.close_code() == PROTOCOL_VIOLATION
+
+
+def test_row_06_optimistic_acknowledgements_hit_a_skipped_number() -> None:
+    """Row 6: numbers are skipped now and then, and an ACK that covers one is a lie."""
+    rude = confirmed(False)
+    stream_id = rude.victim.open_stream()
+    assert stream_id is not None
+    rude.victim.send_stream_data(stream_id, bytes(500_000))
+    state = rude.victim._parts.loss.spaces[APPLICATION]
+    for _ in range(200):
+        rude.now += 0.01
+        rude.listen()
+        largest = state.next_number - 1
+        if largest in state.skipped:
+            continue
+        rude.send(EPOCH_ONE_RTT, b"\x02" + varint(largest) + b"\x00\x00" + varint(min(largest, 40)))
+        if rude.victim.close_reason is not None:
+            break
+    assert rude.close_code() == PROTOCOL_VIOLATION
+    assert len(state.skipped) <= MAX_SKIPPED_NUMBERS
+
+
+@BOTH
+def test_row_07_ranges_that_are_received_and_told_are_bounded(victim_is_client: bool) -> None:
+    """Row 7, `MAX_RECEIVED_RANGES` and `MAX_ACK_RANGES`: every second packet number."""
+    rude = confirmed(victim_is_client)
+    tracker = rude.victim._parts.acks.trackers[APPLICATION]
+    for number in range(5000, 5000 + 4 * MAX_RECEIVED_RANGES, 2):
+        rude.send(EPOCH_ONE_RTT, b"\x01", number=number)
+    assert len(tracker.received) <= MAX_RECEIVED_RANGES
+    told = max(len(fields[0]) // 2 for fields in rude.frames("ACK"))
+    assert told <= MAX_ACK_RANGES + 1
+    assert rude.close_code() is None
+
+
+@BOTH
+def test_row_07_an_ack_bomb_costs_as_much_as_its_bytes(victim_is_client: bool) -> None:
+    """Row 7: thousands of ranges in one frame, repeated; and a frame that claims more than it has."""
+    rude = confirmed(victim_is_client)
+    ranges = b"\x00\x00" * 500
+    bomb = b"\x02" + varint(0) + b"\x00" + varint(500) + b"\x00" + ranges
+    rude.send(EPOCH_ONE_RTT, bomb)
+    assert rude.close_code() == FRAME_ENCODING_ERROR  # it goes below packet number 0
+
+    rude = confirmed(victim_is_client)
+    stream_id = rude.victim.open_stream()
+    assert stream_id is not None
+    for _ in range(40):
+        rude.victim.send_ping(1)
+        rude.listen()
+    state = rude.victim._parts.loss.spaces[APPLICATION]
+    lost_before = rude.victim._parts.loss.packets_lost
+    largest = state.next_number - 1
+    frame = b"\x02" + varint(largest) + b"\x00\x00\x00"
+    for _ in range(50):
+        rude.send(EPOCH_ONE_RTT, frame * 200)
+    assert rude.victim._parts.loss.packets_lost - lost_before <= 40
+    assert rude.close_code() is None
+    check_bounds(rude.victim)
+
+
+# --- rows 13 to 15: parsing and states -------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("payload", [b"\xc0" + bytes(7) + b"\x01", b"\x40\x05", b"\xff", b"\x21", b"\xbf\xff\xff\xff"])
+def test_row_13_unknown_frames_close_and_do_not_crash(victim_is_client: bool, payload: bytes) -> None:
+    """Row 13: frame types in every length of encoding, cut short too."""
+    rude = confirmed(victim_is_client)
+    rude.send(EPOCH_ONE_RTT, payload)
+    assert rude.close_code() == FRAME_ENCODING_ERROR
+
+
+@BOTH
+def test_row_14_packets_under_discarded_keys_are_nothing(victim_is_client: bool) -> None:
+    """Row 14: after the handshake its packets are dropped unread, even those that would be refused."""
+    rude = confirmed(victim_is_client)
+    dropped = rude.victim.statistics().packets_dropped
+    rude.send(EPOCH_INITIAL, b"\x1e")
+    rude.send(EPOCH_HANDSHAKE, b"\x1e")
+    assert not rude.datagrams
+    assert rude.victim.statistics().packets_dropped == dropped + 2
+
+
+def test_row_14_handshake_done_does_not_come_before_the_handshake_is_done() -> None:
+    """Row 14: a 1-RTT packet that overtakes the server's Finished waits, and is read when keys are there."""
+    rude = RudePeer(victim_is_client=True).to_handshake()
+    rude.send(EPOCH_ONE_RTT, b"\x1e")
+    assert not rude.victim.is_handshake_confirmed
+    data = rude.crypto(HANDSHAKE)
+    rude.send(EPOCH_HANDSHAKE, crypto_frame(0, data))
+    assert rude.victim.is_handshake_confirmed
+    assert rude.close_code() is None
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 1 << 30), victim_is_client=st.booleans())
+def test_row_14_the_handshake_bears_any_order_of_its_pieces(seed: int, victim_is_client: bool) -> None:
+    """Row 14: messages cut anywhere, in any order, some twice, Finished and 1-RTT data before the rest."""
+    choose = random.Random(seed)
+    rude = RudePeer(victim_is_client=victim_is_client).to_handshake()
+    data = rude.crypto(HANDSHAKE)
+    cuts = sorted(choose.sample(range(1, len(data)), min(8, len(data) - 1)))
+    pieces = [crypto_frame(a, data[a:b]) for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    packets = [(EPOCH_HANDSHAKE, piece) for piece in pieces + pieces[:3]]
+    if rude.sealing[EPOCH_ONE_RTT] is not None:
+        packets.append((EPOCH_ONE_RTT, stream_frame(unread_peer(0, victim_is_client), 0, b"early", True)))
+    if victim_is_client:
+        packets.append((EPOCH_ONE_RTT, b"\x1e"))
+    choose.shuffle(packets)
+    for epoch, payload in packets:
+        rude.send(epoch, payload)
+        check_bounds(rude.victim)
+    assert rude.close_code() is None
+    assert rude.victim.is_handshake_complete
+    received = []
+    while (event := rude.victim.next_event()) is not None:
+        received += [event.data] if isinstance(event, StreamDataReceived) else []
+    assert received == ([b"early"] if len(packets) > len(pieces) + 3 else [])
+
+
+# --- row 19: streams -------------------------------------------------------------------------------------------------
+
+
+def test_row_19_rapid_reset_gets_no_more_streams_than_handlers_ended() -> None:
+    """Row 19: on native faces a stream's place comes back when its handler has released it, not when it was reset."""
+    rude = RudePeer(victim_is_client=False)
+    rude.victim.use_native_events()
+    rude.to_confirmed().forget()
+    for stream_id in range(0, 4 * 128, 4):
+        reset = b"\x04" + varint(stream_id) + b"\x00\x00"
+        rude.send(EPOCH_ONE_RTT, stream_frame(stream_id, 0, b""), reset, b"\x05" + varint(stream_id) + b"\x00")
+        rude.drain_events()
+        largest = rude.victim._parts.loss.spaces[APPLICATION].next_number - 1
+        rude.send(EPOCH_ONE_RTT, b"\x02" + varint(largest) + b"\x00\x00\x00")
+    assert not rude.frames("MAX_STREAMS_BIDI")
+    rude.victim.release_stream(0)
+    for stream_id in range(4, 4 * 65, 4):
+        rude.victim.release_stream(stream_id)
+    rude.listen()
+    assert rude.frames("MAX_STREAMS_BIDI")
+    limit = rude.frames("MAX_STREAMS_BIDI")[-1][0]
+    assert limit <= 128 + 65
+    check_bounds(rude.victim)
+
+
+# --- row 25: debugging -----------------------------------------------------------------------------------------------
+
+
+class Broken(Observer):
+    """An observer with a bug."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def on_opened(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        self.calls += 1
+        raise OSError("the disk is full")
+
+    def on_sealed(self, epoch: int, number: int, payload: bytes, path: Path, now: float) -> None:
+        self.on_opened(epoch, number, payload, path, now)
+
+
+def test_row_25_a_broken_observer_is_let_go_and_the_connection_lives(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 25: a failing log never ends a connection."""
+    monkeypatch.setattr(QuicConnection, "raise_unexpected", False)
+    rude = RudePeer(victim_is_client=False)
+    broken = Broken()
+    rude.victim.observe(broken)
+    with caplog.at_level(logging.ERROR, "quic"):
+        rude.to_confirmed()
+    assert broken.calls == 1
+    assert rude.victim.close_reason is None
+    assert "observer failed" in caplog.text
+
+
+# --- row 26: memory for the life of a connection ---------------------------------------------------------------------
+
+
+@BOTH
+def test_row_26_a_peer_that_acknowledges_nothing_is_not_acknowledged_for_ever(victim_is_client: bool) -> None:
+    """Row 26, `MAX_UNANSWERED`: packets that hold only ACKs are remembered, and no window bounds them."""
+    rude = confirmed(victim_is_client)
+    stream_id = rude.victim.open_stream()
+    assert stream_id is not None
+    rude.victim.send_stream_data(stream_id, bytes(500_000))  # what fills the window, so that no PING can go along
+    state = rude.victim._parts.loss.spaces[APPLICATION]
+    for _ in range(MAX_UNANSWERED + 300):
+        rude.deliver(rude.packet(EPOCH_ONE_RTT, b"\x01"), rude.packet(EPOCH_ONE_RTT, b"\x01"))
+        if rude.victim.close_reason is not None:
+            break
+    assert len(state.sent) <= MAX_UNANSWERED + 300
+    assert rude.close_code() == PROTOCOL_VIOLATION
+
+
+@BOTH
+def test_row_26_lost_packets_are_not_remembered_for_ever(victim_is_client: bool) -> None:
+    """Row 26, `MAX_LOST_PACKETS`: a peer that acknowledges only the newest packet makes all others lost."""
+    rude = confirmed(victim_is_client)
+    state = rude.victim._parts.loss.spaces[APPLICATION]
+    most = 0
+    stream_id = rude.victim.open_stream()
+    assert stream_id is not None
+    for _ in range(MAX_LOST_PACKETS // 3):
+        for _ in range(5):
+            rude.victim.send_stream_data(stream_id, b"x")
+            rude.listen()
+        if (largest := state.next_number - 1) not in state.skipped:
+            rude.send(EPOCH_ONE_RTT, b"\x02" + varint(largest) + b"\x00\x00\x00")
+        most = max(most, len(state.lost))
+        rude.drain_events()
+    assert most == MAX_LOST_PACKETS
+
+
+def test_row_26_new_tokens_are_not_kept_without_end() -> None:
+    """Row 26, `MAX_TOKENS_HELD`: within one batch nobody takes them."""
+    taken: list[bytes] = []
+    rude = confirmed(True)
+    rude.victim._token_handler = taken.append
+    rude.send(EPOCH_ONE_RTT, *[b"\x07\x02" + number.to_bytes(2, "big") for number in range(300)])
+    assert len(taken) == MAX_TOKENS_HELD
+
+
+def test_row_26_datagrams_that_nobody_takes_are_dropped() -> None:
+    """Row 26, `MAX_RECEIVED_DATAGRAMS` and `MAX_RECEIVED_DATAGRAM_BYTES`: by number, and by size."""
+    rude = confirmed(False, max_datagram_frame_size=60_000)
+    for _ in range(MAX_RECEIVED_DATAGRAMS // 100 + 1):
+        rude.send(EPOCH_ONE_RTT, *[b"\x31\x01x"] * 100)
+    kept = 0
+    while (event := rude.victim.next_event()) is not None:
+        kept += isinstance(event, DatagramFrameReceived)
+    assert kept == MAX_RECEIVED_DATAGRAMS
+    for _ in range(MAX_RECEIVED_DATAGRAM_BYTES // 15_000 + 10):
+        rude.send(EPOCH_ONE_RTT, b"\x30" + bytes(15_000))
+    size = 0
+    while (event := rude.victim.next_event()) is not None:
+        size += len(event.data) if isinstance(event, DatagramFrameReceived) else 0
+    assert MAX_RECEIVED_DATAGRAM_BYTES - 15_000 < size <= MAX_RECEIVED_DATAGRAM_BYTES
+
+
+def test_row_26_ten_thousand_streams_leave_nothing() -> None:
+    """Row 26: memory does not follow the number of streams that there were."""
+    rude = confirmed(False)
+
+    def churn(first: int, count: int) -> None:
+        for index in range(first, first + count):
+            stream_id = 4 * index + 2
+            rude.send(EPOCH_ONE_RTT, stream_frame(stream_id, 0, bytes(50), True))
+            rude.drain_events()
+            rude.forget()
+            state = rude.victim._parts.loss.spaces[APPLICATION]
+            if (largest := state.next_number - 1) not in state.skipped:
+                rude.send(EPOCH_ONE_RTT, b"\x02" + varint(largest) + b"\x00\x00" + varint(min(largest, 3)))
+
+    churn(0, 500)
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    churn(500, 2000)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not rude.victim._parts.streams.streams
+    assert after - before < 100_000
+    check_bounds(rude.victim)
+
+
+@BOTH
+def test_row_26_a_closed_connection_dies_by_reference_counting(victim_is_client: bool) -> None:
+    """Row 26: no cycle keeps it until a collection."""
+    rude = confirmed(victim_is_client)
+    rude.victim.close(0)
+    rude.listen()
+    rude.now += 100.0
+    rude.victim.handle_timer(rude.now)
+    rude.drain_events()
+    assert rude.victim.is_terminated
+    gc.collect()
+    gc.disable()
+    try:
+        watch = weakref.ref(rude.victim)
+        parts = weakref.ref(rude.victim._parts)
+        del rude
+        assert watch() is None
+        assert parts() is None
+    finally:
+        gc.enable()
+
+
+# --- row 28: AEAD limits ---------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_row_28_forgeries_are_counted(victim_is_client: bool) -> None:
+    """Row 28: the integrity limit, lowered to be reached; what was forged under any key counts."""
+    rude = confirmed(victim_is_client)
+    key = rude.victim._parts.keys.opening[EPOCH_ONE_RTT]
+    assert key is not None
+    key.integrity_limit = 20
+    forged = rude.packet(EPOCH_ONE_RTT, b"\x01" * 20)[:-1] + b"\x00"
+    for _ in range(20):
+        rude.deliver(forged)
+    assert rude.close_code() is None
+    rude.deliver(forged)
+    assert rude.close_code() == AEAD_LIMIT_REACHED
+
+
+@BOTH
+def test_row_28_a_peer_that_prevents_key_updates_is_closed(victim_is_client: bool) -> None:
+    """Row 28: the confidentiality limit, lowered to be reached by packets that the peer never acknowledges."""
+    rude = confirmed(victim_is_client)
+    key = rude.victim._parts.keys.sealing[EPOCH_ONE_RTT]
+    assert key is not None
+    key.sealed = key.confidentiality_limit - 100
+    for _ in range(100):
+        rude.victim.send_ping(1)
+        rude.listen()
+        rude.deliver(rude.packet(EPOCH_ONE_RTT, b"\x01"), rude.packet(EPOCH_ONE_RTT, b"\x01"))
+    assert rude.close_code() == AEAD_LIMIT_REACHED
+    assert key.sealed <= key.confidentiality_limit
+
+
+def test_row_28_keys_are_updated_long_before_the_limit() -> None:
+    """Row 28: at half of it, with a peer that acknowledges."""
+    rude = RudePeer(victim_is_client=False).to_confirmed()
+    key = rude.victim._parts.keys.sealing[EPOCH_ONE_RTT]
+    assert key is not None
+    key.sealed = key.confidentiality_limit // 2
+    for uid in range(6):
+        rude.victim.send_ping(uid)
+        rude.exchange()
+    assert rude.victim._parts.keys.updates == rude.carrier._parts.keys.updates == 1
+
+
+# --- row 29: slow peers ----------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_row_29_a_handshake_that_trickles_ends_in_time(victim_is_client: bool) -> None:
+    """Row 29, `handshake_timeout`: authentic packets do not prolong it."""
+    rude = RudePeer(victim_is_client=victim_is_client, victim={"handshake_timeout": 10.0}).to_handshake()
+    start = rude.now
+    while rude.victim.close_reason is None and rude.now < start + 30:
+        rude.now += 0.5
+        rude.victim.handle_timer(rude.now)
+        rude.send(EPOCH_HANDSHAKE, b"\x01")
+    assert 9.0 <= rude.now - start <= 10.5
+    assert rude.close_code() == NO_ERROR
+
+
+@BOTH
+def test_row_29_a_silent_peer_is_forgotten_after_the_idle_timeout(victim_is_client: bool) -> None:
+    """Row 29, `idle_timeout`: what we send does not prolong it, forged packets do not either."""
+    rude = confirmed(victim_is_client, idle_timeout=5.0)
+    start = rude.now
+    forged = rude.packet(EPOCH_ONE_RTT, b"\x01" * 20)[:-1] + b"\x00"
+    rude.victim.send_ping(1)
+    while not rude.victim.is_terminated and rude.now < start + 60:
+        rude.deliver(forged)
+        rude.now += 0.25
+        rude.victim.handle_timer(rude.now)
+    assert 4.0 <= rude.now - start <= 6.0
+
+
+def test_row_29_backoff_has_an_end() -> None:
+    """Row 29, `MAX_PTO`: however long a peer is silent, the next probe is a minute away at most."""
+    rude = confirmed(False, idle_timeout=0.0)
+    rude.victim._parts.lifecycle._idle_timeout = 0.0
+    rude.victim._parts.lifecycle._idle_at = float("inf")
+    rude.victim.send_ping(1)
+    rude.listen()
+    longest = 0.0
+    for _ in range(30):
+        timer = rude.victim.get_timer()
+        assert timer is not None
+        longest = max(longest, timer - rude.now)
+        rude.now = timer
+        rude.victim.handle_timer(rude.now)
+        rude.listen()
+    assert longest == pytest.approx(MAX_PTO)
+
+
+# --- row 30: identity ------------------------------------------------------------------------------------------------
+
+
+def flight(rude: RudePeer) -> None:
+    """The server's flight, up to and including its Finished."""
+    rude.to_handshake()
+    rude.send(EPOCH_HANDSHAKE, crypto_frame(0, rude.crypto(HANDSHAKE)))
+
+
+def test_row_30_another_authority_is_not_believed() -> None:
+    """Row 30: `cadata` replaces the trusted certificates, and whoever they did not sign is refused."""
+    stranger = make_key("p256", 77)
+    other = issue("somebody else", stranger, is_authority=True)
+    rude = RudePeer(victim_is_client=True, victim={"cadata": other.public_bytes(Encoding.PEM)})
+    flight(rude)
+    assert rude.close_code() == CRYPTO_ERROR + 48  # unknown_ca
+    assert not rude.victim.is_handshake_complete
+
+
+def test_row_30_another_name_is_not_believed() -> None:
+    """Row 30."""
+    rude = RudePeer(victim_is_client=True, victim={"server_name": "elsewhere.example"})
+    flight(rude)
+    assert rude.close_code() == CRYPTO_ERROR + 42  # bad_certificate
+
+
+def test_row_30_a_certificate_without_its_key_is_not_believed() -> None:
+    """Row 30: the CertificateVerify is checked against the certificate that was shown."""
+    rude = RudePeer(victim_is_client=True).to_handshake()
+    data = rude.crypto(HANDSHAKE)
+    key = make_key("ed25519").public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    other = make_key("ed25519", 5).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    assert data.count(key) == 1
+    rude.send(EPOCH_HANDSHAKE, crypto_frame(0, data.replace(key, other)))
+    assert rude.close_code() == CRYPTO_ERROR + 51  # decrypt_error
+    assert not rude.victim.is_handshake_complete
