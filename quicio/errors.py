@@ -46,6 +46,11 @@ class QuicError(Exception):
         self.reason = reason
         self.code: int | None = code if code is not None or reason is None else reason.code
 
+    @property
+    def frame_type(self) -> int | None:
+        """The frame that caused a transport error, if any (RFC 9000 §19.19)."""
+        return None if self.reason is None else self.reason.frame_type
+
     def __str__(self) -> str:
         return self.message
 
@@ -59,7 +64,7 @@ def _rebuild(kind: type[QuicError], message: str, state: dict[str, Any]) -> Quic
     return error
 
 
-class ConnectError(QuicError, anyio.ConnectionFailed):
+class ConnectError(QuicError, anyio.ConnectionFailed, ConnectionError):
     """No connection could be made. `attempts` holds each address that was tried, with its error."""
 
     def __init__(

@@ -211,6 +211,14 @@ class QuicConnection:
         parts.lifecycle.native = True
         parts.paths.native = True
 
+    def use_waking_events(self) -> None:
+        """Ask for those native events alone that wake somebody: `StreamWritable`, `StreamDelivered`, `ConnectionClosing`.
+
+        In all else the connection behaves as for an application that asked for nothing.
+        """
+        self._parts.streams.wakes = True
+        self._parts.lifecycle.native = True
+
     def defer_decisions(self) -> None:
         """Have TLS decisions asked as `DecisionNeeded` events instead of being answered from the configuration."""
         self._parts.handshake.deferred_decisions = True
@@ -418,6 +426,10 @@ class QuicConnection:
     def send_room(self, stream_id: int) -> int:
         """How many bytes the stream takes before back-pressure; at 0 a `StreamWritable` event will follow."""
         return self._parts.streams.send_room(stream_id)
+
+    def send_buffered(self, stream_id: int) -> int:
+        """How many bytes of the stream the peer has not acknowledged; 0 for a stream that is finished or unknown."""
+        return self._parts.streams.buffered(stream_id)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Abandon sending on a stream. `ValueError` for a stream that cannot be sent on."""

@@ -73,8 +73,9 @@ DEFAULT_SEND_BUFFER: Final = 512 * 1024  # bytes a stream accepts before send_ro
 class Streams(Component):
     """All streams of a connection. Sizes in bytes, times in seconds.
 
-    `native` turns on the native events and makes the credit for a peer's stream wait for `release()`; `hold_all` puts every
-    stream made from now on in held-credit mode. `rtt` is the estimator of the path in use.
+    `native` turns on the native events and makes the credit for a peer's stream wait for `release()`; `wakes` turns on those
+    events alone that somebody who writes may wait for. `hold_all` puts every stream made from now on in held-credit mode.
+    `rtt` is the estimator of the path in use.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Streams(Component):
         super().__init__(wants)
         self.rtt = rtt
         self.native = False
+        self.wakes = False
         self.hold_all = False
         self.send_buffer = send_buffer
         self.sending: Sending = Sending()
@@ -311,7 +313,7 @@ class Streams(Component):
     def _after_sending(self, half: SendHalf) -> None:
         """The half has ended."""
         self.sending.forget(half)
-        if self.native:
+        if self.wakes or self.native:
             self._events.append(StreamDelivered(half.stream_id))
         self._discard_if_closed(half.stream_id)
 
@@ -394,6 +396,11 @@ class Streams(Component):
             half.room_wanted = True
             return 0
         return room
+
+    def buffered(self, stream_id: int) -> int:
+        """Bytes that were given to `send` and are not acknowledged; 0 for a stream that is finished or unknown."""
+        stream = self.streams.get(stream_id)
+        return stream.send.buffer.size() if stream is not None and stream.send is not None else 0
 
     def reset(self, stream_id: int, error_code: int) -> None:
         """Abandon sending (RFC 9000 §3.1); does nothing when all is acknowledged or a reset was sent.
@@ -558,7 +565,7 @@ class Streams(Component):
                 self._after_sending(half)
             elif half.room_wanted and self.send_buffer - half.buffer.size() >= self.send_buffer // 4:
                 half.room_wanted = False
-                if self.native:
+                if self.wakes or self.native:
                     self._events.append(StreamWritable(half.stream_id))
         elif kind == RESET_TOKEN:
             half = token[2]
