@@ -345,6 +345,8 @@ class H3Connection(MessageReader):
     def _receive_stream_reset(self, stream_id: int) -> None:
         stream = self._stream.get(stream_id)
         if stream is None:
+            if stream_is_request_response(stream_id):
+                self._charge_failure()  # opened for nothing
             return
         self._check_critical(stream)
         if not stream.discarding and not stream.ended and stream.session_id is None:

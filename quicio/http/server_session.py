@@ -86,11 +86,18 @@ class ServerSession(Session):
         self._drop(event.stream_id)
 
     def _drop(self, stream_id: int) -> None:
-        """The client gave up a stream on which no request has come."""
+        """The client gave a stream up: if no request has come on it, none will."""
+        index = stream_id >> 2
         if stream_id in self._awaited:
             self.abort(stream_id, H3_CODES.cancelled)
-            self._release(stream_id)
             self._stop_awaiting(stream_id)
+        elif stream_id & 3 == 0 and index not in self._seen:  # it never had data
+            self._seen.add(index, index + 1)
+            self.link.quic.reset_stream(stream_id, H3_CODES.cancelled)
+            self.link.quic.stop_stream(stream_id, H3_CODES.cancelled)
+        else:
+            return
+        self._release(stream_id)
 
     def _stop_awaiting(self, stream_id: int) -> None:
         del self._awaited[stream_id]

@@ -10,6 +10,8 @@ Rules:
   counts against the peer's limit (security row 19).
 - Every event that the peer causes reaches the exchange it concerns, or nobody: events of streams that are not in the
   table are dropped here, after `H3Connection` has seen them.
+- What ends an exchange cancels its handler first and wakes waiters second: a handler that waits on it is cancelled as well,
+  and only what is shielded from that hears the error.
 - The graceful end waits until what was sent is acknowledged. When the peer closes cleanly first, it has what it wanted.
 """
 
@@ -185,9 +187,9 @@ class Session(Application):
         exchange = self.exchanges.get(event.stream_id)
         if exchange is not None:
             text = f"the peer's message is malformed: {event.reason}"
+            exchange.give_up()
             exchange.receiving.fail(lambda: MalformedMessage(text, code=event.error_code))
             exchange.sending.on_stopped(event.error_code)
-            exchange.give_up()
 
     def on_goaway(self, identifier: int) -> None:
         """The peer is shutting down."""
@@ -202,22 +204,22 @@ class Session(Application):
 
     def _on_reset(self, event: quic_events.StreamReset) -> None:
         exchange = self.exchanges.get(event.stream_id)
-        if exchange is not None:
-            exchange.receiving.fail(lambda: reset_error(event.stream_id, event.error_code))
+        if exchange is not None and not exchange.receiving.is_closed:  # else it answers our own wish to read no more
             exchange.give_up()
+            exchange.receiving.fail(lambda: reset_error(event.stream_id, event.error_code))
 
     def _on_stop_sending(self, event: quic_events.StopSendingReceived) -> None:
         self._settle_delivery(event.stream_id)
         exchange = self.exchanges.get(event.stream_id)
         if exchange is not None:
-            exchange.sending.on_stopped(event.error_code)
             exchange.give_up()
+            exchange.sending.on_stopped(event.error_code)
 
     def connection_lost(self) -> None:
         for exchange in list(self.exchanges.values()):
+            exchange.give_up()
             exchange.receiving.wake()
             exchange.sending.wake()
-            exchange.give_up()
         self._all_delivered.set()
 
     # --- the graceful end --------------------------------------------------------------------------------------------

@@ -27,9 +27,7 @@ async def serving(handler: Handler[Request], **changes: Any) -> AsyncIterator[Se
     """A server with `handler` while the body runs; cancelled afterwards. `changes` are of configuration or of `serve`."""
     options = {name: changes.pop(name) for name in SERVE_OPTIONS & changes.keys()}
     async with anyio.create_task_group() as group:
-        run = partial(
-            quicio.http.serve, handler, HOST, 0, configuration=server_configuration(**changes), **options
-        )
+        run = partial(quicio.http.serve, handler, HOST, 0, configuration=server_configuration(**changes), **options)
         yield await group.start(run)
         group.cancel_scope.cancel()
 
@@ -51,7 +49,7 @@ async def talking(
 @asynccontextmanager
 async def rude(server: Server, **changes: Any) -> AsyncIterator[Session]:
     """A client that is driven by hand: `session.h3` and `session.link.quic` send whatever a test wants."""
-    configuration = client_configuration(**changes).replaced(alpn_protocols=list(H3_ALPN), codes=H3_CODES)
+    configuration = client_configuration(server_name=HOST, alpn_protocols=list(H3_ALPN), codes=H3_CODES, **changes)
     sessions: list[Session] = []
 
     def application(link: Link) -> Session:
