@@ -2,7 +2,7 @@
 
 Until the handshake is confirmed nobody knows which keys the peer has, so the close goes into a packet of every space that we
 can send in. In Initial and Handshake packets an application's close is sent as APPLICATION_ERROR without its reason, which
-must not show before the peer is known. The closing state keeps the keys it needs for this and nothing else.
+must not show before the peer is known. A peer that closed is answered once, with NO_ERROR, so that it knows (§10.2.2). The closing state keeps the keys it needs for this and nothing else.
 
 In the application space an ACK of all that came stands before the close: the ACK that a delay was holding back would never be
 sent, and the peer would take what it sent last for lost.
@@ -11,7 +11,7 @@ sent, and the peer would take what it sent last for lost.
 from typing import Final
 
 from quicio.quic.events import CloseReason
-from quicio.quic.lifecycle import REASON_MAX_SIZE
+from quicio.quic.lifecycle import DRAINING, REASON_MAX_SIZE
 from quicio.quic.parts import EPOCH_OF_SPACE, Parts
 from quicio.quic.paths.path import Path
 from quicio.quic.recovery.sent_packets import SpaceState
@@ -22,6 +22,7 @@ from quicio.quic.wire.constants import (
     APPLICATION_ERROR,
     HANDSHAKE,
     INITIAL,
+    NO_ERROR,
     PADDING,
     SMALLEST_MAX_DATAGRAM_SIZE,
     UINT_VAR_MAX,
@@ -31,6 +32,7 @@ from quicio.quic.wire.frames import encode_ack, encode_application_close, encode
 from quicio.quic.wire.headers import encode_packet_number
 from quicio.quic.wire.packet_builder import PacketBuilder
 
+CLOSE_HEARD: Final = CloseReason(NO_ERROR, False, False)  # the one answer to a peer's close (RFC 9000 §10.2.2)
 LAST_ACK_ROOM: Final = 128  # bytes for the ACK beside a CONNECTION_CLOSE: the newest ranges
 
 
@@ -51,6 +53,8 @@ class ClosePackets:
             return None
         lifecycle.close_is_due = False
         lifecycle.on_close_sent(now)
+        if lifecycle.state == DRAINING:
+            reason = CLOSE_HEARD
         path = parts.paths.active
         if path.amplification_room() < SMALLEST_MAX_DATAGRAM_SIZE:
             return None

@@ -176,11 +176,12 @@ class Lifecycle(Component):
             return
         if self.state == CLOSING:
             self._end_at = min(self._end_at, now)  # both sides know: nothing is left to wait for
+            self.close_is_due = False
         else:
             self._note_closing(reason, CAUSE_PEER)
             self._end_at = now + 3 * pto
+            self.close_is_due = True  # one answer, so that the peer need not wait out its closing period
         self.state = DRAINING
-        self.close_is_due = False
         self.pending = 0
         self._set_deadline()
 
