@@ -20,6 +20,7 @@ What it leaves to others: sockets and clocks (the engine), everything inside a c
 
 from __future__ import annotations
 
+import hmac
 from collections import deque
 from collections.abc import Callable, Hashable
 from math import inf
@@ -56,7 +57,7 @@ from quicio.quic.wire.headers import (
     parse_long_header,
 )
 from quicio.quic.wire.retry import encode_retry
-from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateless_reset, reset_token
+from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateless_reset, reset_token, token_of
 
 HALF_OPEN_LIMIT: Final = 1024
 MAX_UNDECIDED: Final = 256  # incoming connections that no policy has decided on
@@ -183,12 +184,26 @@ def retry_under_load(incoming: Incoming) -> None:
         incoming.accept()
 
 
+def hide_token(key: bytes, token: bytes) -> bytes:
+    """What stands for a peer's reset token in a dict, whose look-up takes no constant time (RFC 9000 §10.3.1)."""
+    return hmac.digest(key, b"peer" + token, "sha256")
+
+
 class EndpointIssuer(ConnectionIdIssuer):
     """Issues connection IDs that the endpoint routes, with reset tokens that follow from its static key."""
 
-    def __init__(self, routes: dict[bytes, QuicConnection], length: int, key: bytes, environment: Environment) -> None:
+    def __init__(
+        self,
+        routes: dict[bytes, QuicConnection],
+        reset_routes: dict[bytes, QuicConnection],
+        length: int,
+        key: bytes,
+        environment: Environment,
+    ) -> None:
         super().__init__(length, environment.random_bytes)
         self._routes = routes
+        self._reset_routes = reset_routes
+        self._expected: set[bytes] = set()  # keys of ours in `reset_routes`
         self._key = key
         self._environment = environment
         self.connection: QuicConnection | None = None  # whom new IDs are for; set while it is being made
@@ -214,11 +229,25 @@ class EndpointIssuer(ConnectionIdIssuer):
         self.issued.discard(cid)
         self._routes.pop(cid, None)
 
+    def expect_reset(self, token: bytes) -> None:
+        if self.connection is not None:
+            hidden = hide_token(self._key, token)
+            self._expected.add(hidden)
+            self._reset_routes[hidden] = self.connection
+
+    def forget_reset(self, token: bytes) -> None:
+        hidden = hide_token(self._key, token)
+        self._expected.discard(hidden)
+        self._reset_routes.pop(hidden, None)
+
     def detach(self) -> None:
         """The connection is forgotten: break the tie, so that it dies by reference counting."""
         for cid in self.issued:
             self._routes.pop(cid, None)
+        for hidden in self._expected:
+            self._reset_routes.pop(hidden, None)
         self.issued.clear()
+        self._expected.clear()
         self.connection = None
 
 
@@ -271,6 +300,7 @@ class Endpoint:
         self._reset_key = reset_key or environment.random_bytes(32)
         self._retry_tokens = retry_tokens or QuicRetryTokenHandler(environment=environment)
         self._routes: dict[bytes, QuicConnection] = {}
+        self._reset_routes: dict[bytes, QuicConnection] = {}  # by what stands for the peer's stateless reset token
         self._issuers: dict[QuicConnection, EndpointIssuer] = {}
         self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
         self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
@@ -308,11 +338,16 @@ class Endpoint:
 
     def connect(self, configuration: QuicConfiguration, remote: Hashable, now: float) -> QuicConnection:
         """Start a connection to `remote`. The driver then sends what it wants."""
-        issuer = EndpointIssuer(self._routes, self.connection_id_length, self._reset_key, self._environment)
+        issuer = self._issuer()
         connection = QuicConnection(configuration=configuration, issuer=issuer, environment=self._environment)
         self._adopt(connection, issuer)
         connection.connect(remote, now)
         return connection
+
+    def _issuer(self) -> EndpointIssuer:
+        return EndpointIssuer(
+            self._routes, self._reset_routes, self.connection_id_length, self._reset_key, self._environment
+        )
 
     def _adopt(self, connection: QuicConnection, issuer: EndpointIssuer) -> None:
         issuer.adopt(connection)
@@ -388,7 +423,11 @@ class Endpoint:
             self.datagrams_dropped += 1
             return
         if not datagram or not datagram[0] & 0x80:
-            self._reset(datagram, cid, received)
+            reset = self._reset_connection(datagram)
+            if reset is not None:
+                self._deliver(reset, Received([datagram], received.remote, received.local, received.ecn), now)
+            else:
+                self._reset(datagram, cid, received)
             return
         if len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE or not self.is_listening:
             self.datagrams_dropped += 1
@@ -408,6 +447,13 @@ class Endpoint:
             self._offer(header, datagram, received, configuration, now)
         else:
             self.datagrams_dropped += 1
+
+    def _reset_connection(self, datagram: bytes) -> QuicConnection | None:
+        """The connection whose peer has lost its state and says so: a stateless reset has an unpredictable ID (§10.3)."""
+        token = token_of(datagram)
+        if token is None or not self._reset_routes:
+            return None
+        return self._reset_routes.get(hide_token(self._reset_key, token))
 
     def _offer(
         self, header: LongHeader, datagram: bytes, received: Received, configuration: QuicConfiguration, now: float
@@ -453,7 +499,7 @@ class Endpoint:
         chosen = configuration or self._configuration
         if chosen is None:
             raise RuntimeError("the endpoint is not listening any more: nothing can be accepted")
-        issuer = EndpointIssuer(self._routes, self.connection_id_length, self._reset_key, self._environment)
+        issuer = self._issuer()
         connection = QuicConnection(
             configuration=chosen,
             original_destination_connection_id=incoming.original_cid,

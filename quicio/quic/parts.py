@@ -101,9 +101,8 @@ class Parts:
         self.loss.max_ack_delay = self.peer_max_ack_delay
         self.lifecycle.on_peer_idle_timeout(parameters.max_idle_timeout / 1000)
         self.connection_ids.on_peer_limit(parameters.active_connection_id_limit)
-        first = self.connection_ids.peer.get(0)
-        if first is not None and parameters.stateless_reset_token is not None:
-            first.reset_token = parameters.stateless_reset_token
+        if parameters.stateless_reset_token is not None:
+            self.connection_ids.on_peer_reset_token(parameters.stateless_reset_token)
         self.datagrams.on_parameters(parameters.max_datagram_frame_size)
         self.streams.on_parameters(parameters)
         self.paths.on_peer_limits(parameters.max_udp_payload_size, parameters.disable_active_migration)

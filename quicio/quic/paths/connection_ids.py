@@ -54,16 +54,23 @@ class ConnectionIdIssuer:
     def retire(self, cid: bytes) -> None:
         """The connection ID is no longer in use."""
 
+    def expect_reset(self, token: bytes) -> None:
+        """A datagram that ends in `token` is for this connection, whatever its connection ID says (RFC 9000 §10.3.1)."""
+
+    def forget_reset(self, token: bytes) -> None:
+        """`token` means nothing any more."""
+
 
 class PeerConnectionId:
     """A connection ID that the peer gave us."""
 
-    __slots__ = ("cid", "reset_token", "sequence")
+    __slots__ = ("cid", "is_used", "reset_token", "sequence")
 
     def __init__(self, sequence: int, cid: bytes, reset_token: bytes | None) -> None:
         self.sequence: int = sequence
         self.cid: bytes = cid
         self.reset_token: bytes | None = reset_token
+        self.is_used: bool = False  # a path has sent to it: from then on its reset token counts
 
 
 class ConnectionIds(Component):
@@ -144,6 +151,8 @@ class ConnectionIds(Component):
         """The connection is over: none of our IDs is in use any more. `ConnectionTerminated` says so; no event more."""
         for cid, _ in self._local.values():
             self._issuer.retire(cid)
+        for token in self.reset_tokens():
+            self._issuer.forget_reset(token)
         self._local.clear()
         self._to_issue.clear()
         self._retiring.clear()
@@ -153,8 +162,17 @@ class ConnectionIds(Component):
 
     def set_initial_peer_cid(self, cid: bytes, reset_token: bytes | None = None) -> None:
         """The ID that the peer chose in the handshake: sequence 0 (RFC 9000 §5.1.1)."""
-        self.peer[0] = PeerConnectionId(0, cid, reset_token)
+        first = PeerConnectionId(0, cid, reset_token)
+        self.peer[0] = first
         self._seen.add(0, 1)
+        self.use(first)
+
+    def on_peer_reset_token(self, token: bytes) -> None:
+        """The server's `stateless_reset_token`, which belongs to the ID of the handshake (RFC 9000 §18.2)."""
+        first = self.peer.get(0)
+        if first is not None:
+            first.reset_token = token
+            self.use(first)
 
     def on_new_frame(self, sequence: int, retire_prior_to: int, cid: bytes, reset_token: bytes) -> bool:
         """NEW_CONNECTION_ID (RFC 9000 §19.15). True when IDs had to be retired, so paths must choose again."""
@@ -210,8 +228,17 @@ class ConnectionIds(Component):
 
     def retire_peer(self, sequence: int) -> None:
         """Stop using one of the peer's IDs and tell it so."""
-        if self.peer.pop(sequence, None) is not None:
+        entry = self.peer.pop(sequence, None)
+        if entry is not None:
+            if entry.is_used and entry.reset_token is not None:
+                self._issuer.forget_reset(entry.reset_token)
             self._queue_retirement(sequence)
+
+    def use(self, entry: PeerConnectionId) -> None:
+        """A path sends to this ID from now on."""
+        entry.is_used = True
+        if entry.reset_token is not None:
+            self._issuer.expect_reset(entry.reset_token)
 
     def spare(self, in_use: set[int]) -> PeerConnectionId | None:
         """The lowest of the peer's IDs that no path uses, or None."""
@@ -222,8 +249,8 @@ class ConnectionIds(Component):
         return best
 
     def reset_tokens(self) -> list[bytes]:
-        """Stateless reset tokens of the peer's IDs that we hold (RFC 9000 §10.3.1)."""
-        return [entry.reset_token for entry in self.peer.values() if entry.reset_token is not None]
+        """Stateless reset tokens of the peer's IDs that were used and are not retired (RFC 9000 §10.3.1)."""
+        return [entry.reset_token for entry in self.peer.values() if entry.is_used and entry.reset_token is not None]
 
     # --- frames ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from typing import Final
 from quicio.quic.compiled import mypyc_attr
 from quicio.quic.component import Component, Token, Wants
 from quicio.quic.events import PathChanged, QuicEvent
-from quicio.quic.paths.connection_ids import ConnectionIds
+from quicio.quic.paths.connection_ids import ConnectionIds, PeerConnectionId
 from quicio.quic.paths.path import Path, is_blocked_port, is_same_host
 from quicio.quic.wire.constants import APPLICATION, APPLICATION_BIT
 from quicio.quic.wire.frames import encode_path_challenge, encode_path_response
@@ -157,8 +157,12 @@ class Paths(Component):
             return
         spare = self._connection_ids.spare(in_use)
         if spare is not None:
-            path.peer_cid = spare.cid
-            path.peer_cid_sequence = spare.sequence
+            self._use(path, spare)
+
+    def _use(self, path: Path, entry: PeerConnectionId) -> None:
+        path.peer_cid = entry.cid
+        path.peer_cid_sequence = entry.sequence
+        self._connection_ids.use(entry)
 
     def _switch(self, path: Path) -> None:
         self.active = path
@@ -172,8 +176,7 @@ class Paths(Component):
         if spare is None:
             return False
         old = path.peer_cid_sequence
-        path.peer_cid = spare.cid
-        path.peer_cid_sequence = spare.sequence
+        self._use(path, spare)
         for other in self.known:
             if other.peer_cid_sequence == old:
                 return True
@@ -189,8 +192,7 @@ class Paths(Component):
             if spare is None and path is self.active:
                 spare = self._connection_ids.spare(set())
             if spare is not None:
-                path.peer_cid = spare.cid
-                path.peer_cid_sequence = spare.sequence
+                self._use(path, spare)
             elif path is not self.active:
                 self.known.remove(path)
 
