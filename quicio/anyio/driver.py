@@ -1,9 +1,10 @@
-"""The pump: one socket's `Engine`, run by three small tasks on anyio.
+"""The pump: one socket's `Engine`, run by four small tasks on anyio.
 
 The engine is synchronous and knows when it wants to be called; the tasks here only wait for it. The reader waits until the
 socket is readable, once for each burst that the engine drains. The timekeeper sleeps until the engine's deadline and starts
-anew when that moves forward. The writer waits until a socket that would have blocked is writable. Nothing else touches the
-socket, and user tasks never wait on it: they queue into the core, and `settle` sends.
+anew when that moves forward. The writer waits until a socket that would have blocked is writable. The settler sends what user
+tasks have queued, a scheduler turn after the first of them, so that one datagram carries what many of them, or one of them in
+several calls, want to send. Nothing else touches the socket, and user tasks never wait on it.
 
 Rules:
 - `settle` inside a turn does nothing: the turn itself ends by sending. So handlers of events may queue freely.
@@ -62,6 +63,7 @@ class Driver:
         self._scope = anyio.CancelScope()
         self._in_turn = False
         self._blocked = anyio.Event()
+        self._unsettled = anyio.Event()
         self._armed = -inf  # when the timekeeper wakes; -inf: it is awake and will look
         self._moved = anyio.Event()
 
@@ -108,6 +110,10 @@ class Driver:
         """Send what connections have to send, and see to the waits that follow from it."""
         if not self._in_turn and not self.is_stopped:
             self._turn(self._flush)
+
+    def settle_soon(self) -> None:
+        """As `settle`, a scheduler turn later: for those who yield anyway, so that they share what is sent."""
+        self._unsettled.set()
 
     def _flush(self) -> bool:
         if not self.engine.flush(self.now()):
@@ -170,10 +176,11 @@ class Driver:
                 group.start_soon(self._guard, self._keep_reading, name="quicio reader")
                 group.start_soon(self._guard, self._keep_time, name="quicio timekeeper")
                 group.start_soon(self._guard, self._keep_writing, name="quicio writer")
+                group.start_soon(self._guard, self._keep_settling, name="quicio settler")
 
     async def _guard(self, loop: Callable[[], object]) -> None:
         try:
-            await loop()  # type: ignore[misc]  # the three loops are coroutine functions
+            await loop()  # type: ignore[misc]  # the four loops are coroutine functions
         except Exception as error:
             if not self.is_stopped:
                 self._fail(error)
@@ -202,6 +209,13 @@ class Driver:
             await self._blocked.wait()
             self._blocked = anyio.Event()
             await anyio.wait_writable(self.engine.fileno())
+            self.settle()
+
+    async def _keep_settling(self) -> None:
+        while True:
+            await self._unsettled.wait()
+            self._unsettled = anyio.Event()
+            await checkpoint()
             self.settle()
 
     def stop(self) -> None:

@@ -134,7 +134,7 @@ class SendingHalf:
                 raise
             finally:
                 self._is_sending = False
-                self._link.driver.settle()
+                self._link.driver.settle_soon()
 
     async def send_some(self, item: Data) -> int:
         """Send at least one byte of `item` and return how many were taken. Cancelled: none were."""
@@ -186,7 +186,7 @@ class SendingHalf:
             if not self.is_finished or self.is_closed:
                 self.check()
                 self.finish()
-                self._link.driver.settle()
+                self._link.driver.settle_soon()
 
     def announce(self) -> None:
         """Let the peer see a stream on which nothing was sent yet."""
