@@ -62,6 +62,8 @@ from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateles
 HALF_OPEN_LIMIT: Final = 1024
 MAX_UNDECIDED: Final = 256  # incoming connections that no policy has decided on
 MAX_INCOMING_DATAGRAMS: Final = 8  # kept for one of them
+DECIDED_SECONDS: Final = 0.1  # for which the rest of a flight that was retried, refused or ignored is dropped
+MAX_DECIDED: Final = 1024
 MAX_ANSWERS: Final = 256  # stateless answers that wait to be sent
 ANSWERS_PER_SECOND: Final = 1000.0
 MAX_STUBS: Final = 4096
@@ -305,6 +307,7 @@ class Endpoint:
         self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
         self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
         self._undecided: dict[tuple[bytes, Hashable], Incoming] = {}
+        self._decided: dict[tuple[bytes, Hashable], float] = {}  # not accepted; until when what else comes is dropped
         self._stubs: dict[bytes, Stub] = {}
         self._answers: deque[Transmit] = deque()
         self._answer_credit = ANSWERS_PER_SECOND
@@ -464,6 +467,9 @@ class Endpoint:
         if connection is not None:  # accepted while this batch was being read
             self._deliver(connection, Received([datagram], received.remote, received.local, received.ecn), now)
             return
+        if self._decided.get(key, -inf) > now:  # a ClientHello takes several datagrams: one decision is for all of them
+            self.datagrams_dropped += 1
+            return
         waiting = self._undecided.get(key)
         if waiting is not None:
             waiting.add(datagram)
@@ -518,7 +524,7 @@ class Endpoint:
 
     def retry(self, incoming: Incoming) -> None:
         """Have the client prove its address (RFC 9000 §8.1.2)."""
-        self._undecided.pop(incoming.key, None)
+        self._turn_away(incoming)
         header = incoming.header
         cid = self._environment.random_bytes(self.connection_id_length)
         token = self._retry_tokens.create_token(
@@ -532,13 +538,21 @@ class Endpoint:
 
     def refuse(self, incoming: Incoming) -> None:
         """Tell the client that it is not wanted (CONNECTION_REFUSED)."""
-        self._undecided.pop(incoming.key, None)
+        self._turn_away(incoming)
         received = Received([], incoming.remote_address, incoming.local_address)
         self._answer(refusal(incoming.header, received, CONNECTION_REFUSED))
 
     def ignore(self, incoming: Incoming) -> None:
         """Say nothing."""
+        self._turn_away(incoming)
+
+    def _turn_away(self, incoming: Incoming) -> None:
+        """It was not accepted: for a moment the datagrams of the same flight are not offered anew."""
         self._undecided.pop(incoming.key, None)
+        self._decided.pop(incoming.key, None)
+        self._decided[incoming.key] = self._now + DECIDED_SECONDS
+        if len(self._decided) > MAX_DECIDED:
+            del self._decided[next(iter(self._decided))]
 
     # --- stateless answers -------------------------------------------------------------------------------------------
 
