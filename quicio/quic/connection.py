@@ -290,12 +290,7 @@ class QuicConnection:
     def handle_timer(self, now: float) -> None:
         """The time that `get_timer()` told has come. Harmless when called early or late."""
         now = self._clamp(now)
-        self._guarded(lambda: self._run_timers(now), now)
-
-    def _run_timers(self, now: float) -> None:
-        for component in self._parts.timed:
-            if component.deadline <= now:
-                component.on_timer(now)
+        self._guarded(lambda: self._parts.run_timers(now), now)
 
     def decide(self, decision_id: int, answer: object) -> None:
         """Answer a `DecisionNeeded` event.

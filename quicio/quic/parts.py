@@ -11,7 +11,7 @@ from quicio.quic.component import Component, Wants
 from quicio.quic.datagrams import Datagrams
 from quicio.quic.events import QuicEvent
 from quicio.quic.handshake import Handshake
-from quicio.quic.lifecycle import Lifecycle
+from quicio.quic.lifecycle import CLOSING, Lifecycle
 from quicio.quic.observer import Observer
 from quicio.quic.paths.connection_ids import ConnectionIds
 from quicio.quic.paths.validation import Paths
@@ -135,8 +135,18 @@ class Parts:
         return self.paths.active.rtt.pto(self.peer_max_ack_delay)
 
     def deadline(self) -> float:
-        """The earliest deadline of all components."""
+        """The earliest deadline of all components; once closing, of the lifecycle alone: nothing is sent again any more."""
+        if self.lifecycle.state >= CLOSING:
+            return self.lifecycle.deadline
         earliest = inf
         for component in self.timed:
             earliest = min(earliest, component.deadline)
         return earliest
+
+    def run_timers(self, now: float) -> None:
+        """Call those whose time has come."""
+        for component in self.timed:
+            if component.deadline <= now:
+                component.on_timer(now)
+            if self.lifecycle.state >= CLOSING:
+                return  # the lifecycle, which comes first, is the only one that still waits

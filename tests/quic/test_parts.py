@@ -149,3 +149,31 @@ def test_writers_come_in_the_order_in_which_others_wait_for_them() -> None:
     assert parts.writers[-1] is parts.streams
     assert len({id(component) for component in parts.writers}) == 6
     assert APPLICATION == 2
+
+
+def test_once_closing_only_the_lifecycle_waits() -> None:
+    """RFC 9000 §10.2: nothing is sent again, so no probe timeout may wake the driver or run."""
+    rude = RudePeer(victim_is_client=False).to_confirmed()
+    parts = rude.victim._parts
+    rude.victim.send_stream_data(1, b"in flight")
+    rude.listen()
+    assert parts.deadline() == parts.loss.deadline
+    rude.victim.close(0)
+    rude.listen()
+    assert parts.deadline() == parts.lifecycle.deadline > parts.loss.deadline
+    parts.run_timers(parts.loss.deadline)
+    assert parts.loss.probe_timeouts == 0
+
+
+def test_timers_run_when_their_time_has_come_and_stop_at_the_end_of_the_connection() -> None:
+    rude = RudePeer(victim_is_client=False).to_confirmed()
+    parts = rude.victim._parts
+    rude.victim.send_stream_data(1, b"in flight")
+    rude.listen()
+    parts.run_timers(parts.loss.deadline - 0.001)
+    assert parts.loss.probe_timeouts == 0
+    parts.run_timers(parts.loss.deadline)
+    assert parts.loss.probe_timeouts == 1
+    parts.run_timers(rude.now + 1000.0)  # idle for too long
+    assert rude.victim.is_terminated
+    assert parts.loss.probe_timeouts == 1
