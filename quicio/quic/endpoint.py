@@ -66,7 +66,7 @@ DECIDED_SECONDS: Final = 0.1  # for which the rest of a flight that was retried,
 MAX_DECIDED: Final = 1024
 MAX_ANSWERS: Final = 256  # stateless answers that wait to be sent
 ANSWERS_PER_SECOND: Final = 1000.0
-MAX_STUBS: Final = 4096
+MAX_STUBS: Final = 4096  # connection IDs that lead to what is left of a closed connection
 STUB_REPEATS: Final = 8  # times that a stub repeats a CONNECTION_CLOSE
 CID_ATTEMPTS: Final = 8  # to find a connection ID that is not in use
 
@@ -268,7 +268,7 @@ class Stub:
     def wants_repeat(self) -> bool:
         """Count a datagram; True at the first, second, fourth, … one."""
         self.count += 1
-        if self.count < self.next_repeat or self.next_repeat > 1 << STUB_REPEATS:
+        if self.count < self.next_repeat or self.next_repeat >= 1 << STUB_REPEATS:
             return False
         self.next_repeat *= 2
         return True
@@ -503,8 +503,7 @@ class Endpoint:
         """Make the connection and give it the datagrams that waited."""
         self._undecided.pop(incoming.key, None)
         chosen = configuration or self._configuration
-        if chosen is None:
-            raise RuntimeError("the endpoint is not listening any more: nothing can be accepted")
+        assert chosen is not None  # stop_listening() refuses those that are undecided
         issuer = self._issuer()
         connection = QuicConnection(
             configuration=chosen,
@@ -593,9 +592,15 @@ class Endpoint:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def leave_stub(self, connection: QuicConnection, transmit: Transmit, seconds: float, now: float) -> None:
-        """Let a connection that has sent its CONNECTION_CLOSE be freed: its stub answers for `seconds` more."""
+        """Let a connection that has sent its CONNECTION_CLOSE be freed: its stub answers for `seconds` more.
+
+        A client that has not heard of the server's connection ID yet addresses the one that it chose: that leads to the stub
+        as well, or its next Initial packet would start the connection anew.
+        """
         issuer = self._issuers.get(connection)
         cids = list(issuer.issued) if issuer is not None else []
+        if connection in self._first_cids:
+            cids.append(self._first_cids[connection][0])
         self.forget(connection)
         if not cids:
             return
