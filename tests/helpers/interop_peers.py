@@ -86,9 +86,7 @@ class PeerServer:
 def peer_server(script: str, *arguments: str) -> Iterator[PeerServer]:
     """A server that listens on the loopback interface while the body runs."""
     command = [sys.executable, str(PEERS / script), *arguments]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     peer = PeerServer(process)
     try:
         peer.port = peer.wait(event="ready")["port"]

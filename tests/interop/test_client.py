@@ -76,9 +76,7 @@ async def test_ten_mebibytes_up(start_server: Start, package: str, record_speed:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_ten_mebibytes_down(
-    start_server: Start, package: str, record_speed: Callable[..., None]
-) -> None:
+async def test_ten_mebibytes_down(start_server: Start, package: str, record_speed: Callable[..., None]) -> None:
     async with connected(start_server(package)) as connection:
         before = time.monotonic()
         data = await ask(connection, "down", SIZE)
@@ -178,9 +176,7 @@ async def test_a_certificate_of_another_name(start_server: Start) -> None:
 async def test_no_application_protocol_in_common(start_server: Start) -> None:
     configuration = client_configuration(alpn_protocols=["something-else"])
     with pytest.raises(ALPNError) as caught:
-        async with connect(
-            HOST, start_server("aioquic").port, configuration=configuration, server_name="localhost"
-        ):
+        async with connect(HOST, start_server("aioquic").port, configuration=configuration, server_name="localhost"):
             pass
     assert caught.value.code == 0x100 + 120
 

@@ -30,9 +30,7 @@ SIZE = 10 * MEBIBYTE
 @asynccontextmanager
 async def connected(peer: PeerServer) -> AsyncIterator[http.Client]:
     """Our client, connected to a peer."""
-    async with http.connect(
-        HOST, peer.port, configuration=client_configuration(), server_name="localhost"
-    ) as client:
+    async with http.connect(HOST, peer.port, configuration=client_configuration(), server_name="localhost") as client:
         yield client
 
 
@@ -131,9 +129,7 @@ def steps(authority: str, require_peer: Callable[[str], None]) -> Callable[..., 
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-async def test_serve_get_and_post(
-    steps: Callable[..., Any], package: str, record_speed: Callable[..., None]
-) -> None:
+async def test_serve_get_and_post(steps: Callable[..., Any], package: str, record_speed: Callable[..., None]) -> None:
     connected, post, get, missing = await steps(package, f"post:/up:{SIZE}", f"get:/down/{SIZE}", "get:/nowhere")
     assert connected == {"connected": "h3"}
     assert (post["status"], post["text"]) == ("200", digest(content(SIZE)))

@@ -50,7 +50,7 @@ class Reply:
             self.ended.set()
 
 
-class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the package is chosen at run time
+class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc, name-defined]  # the package is chosen at run time
     """The connection, and the steps on it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -179,7 +179,7 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the 
 
     async def do_get(self, path: str) -> dict[str, Any]:
         reply = await self.fetch("GET", path)
-        return {"status": reply.status, "size": len(reply.data), "digest": digest(reply.data)}
+        return {"status": reply.status, "size": len(reply.data), "digest": digest(bytes(reply.data))}
 
     async def do_post(self, path: str, size: str) -> dict[str, Any]:
         reply = await self.fetch("POST", path, content(int(size)))

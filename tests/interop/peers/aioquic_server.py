@@ -34,7 +34,7 @@ class Request:
         self.is_answered = False
 
 
-class Server(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc]  # the package is chosen at run time
+class Server(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc, name-defined]  # the package is chosen at run time
     """One connection. Events are taken raw: nothing of the stream classes is involved."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
