@@ -72,7 +72,9 @@ class Downloads:
                 raise ProofError(f"{url}: status {response.status}")
             length = response.headers.get("content-length")
             self.progress.total += int(length or 0)
-            async with await anyio.open_file(self.folder / file_name(url), "wb") as file:
+            path = self.folder / file_name(url)
+            unfinished = path.with_name(f"{path.name}.part")  # what has the right name is whole
+            async with await anyio.open_file(unfinished, "wb") as file:
                 async for chunk in response:
                     digest.update(chunk)
                     size += len(chunk)
@@ -80,6 +82,7 @@ class Downloads:
                     self.progress.advance(len(chunk))
         if length is not None and size != int(length):
             raise ProofError(f"{url}: {size} bytes came, {length} were announced")
+        unfinished.replace(path)
         self.digests.append(digest.digest())
 
 

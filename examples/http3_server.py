@@ -1,4 +1,4 @@
-"""HTTP/3 server of a folder: GET and HEAD of the files in it.
+"""HTTP/3 server of a folder: GET and HEAD of the files in it, and an index of each folder. Nothing outside is served.
 
 python examples/http3_server.py docs --port 4433 --save-certificate /tmp/server.pem
 python examples/http3_client.py https://localhost:4433/index.md --ca-file /tmp/server.pem
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import html
 import mimetypes
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import anyio
 from example_options import run, server_configuration, server_parser
@@ -32,34 +33,39 @@ class Folder:
         self.finished = anyio.Event()
         self._answered = 0
 
-    def find(self, url_path: str) -> Path | None:
-        """The file that a request's path names; None when there is none, or when it lies outside the folder."""
+    def find(self, path: str) -> Path | None:
+        """The file or folder at a path; None when there is none, or when it lies outside, links followed."""
         try:
-            path = (self.root / unquote(urlsplit(url_path).path).lstrip("/")).resolve()
-            if path.is_dir():
-                path = path / "index.html"
-            return path if path.is_relative_to(self.root) and path.is_file() else None
-        except ValueError:  # a NUL in the name, for instance
+            found = (self.root / path.lstrip("/")).resolve()
+            return found if found.is_relative_to(self.root) and found.exists() else None
+        except (ValueError, OSError):  # a NUL in the name, or a name that is too long
             return None
 
     async def answer(self, request: quicio.http.Request) -> None:
         """Answer one request."""
-        file = self.find(request.path)
+        path = unquote(urlsplit(request.path).path)
+        found = self.find(path)
         if request.method not in {"GET", "HEAD"}:
             await request.respond(405, {"allow": "GET, HEAD"}, "only GET and HEAD\n")
-        elif file is None:
+        elif found is None:
             await request.respond(404, {"content-type": "text/plain"}, "no such file\n")
+        elif found.is_file():
+            await self._send_file(request, found)
+        elif not path.endswith("/"):  # so that the links of the index lead below it
+            await request.respond(308, {"location": f"./{quote(found.name)}/"})
+        elif (found / "index.html").is_file():
+            await self._send_file(request, found / "index.html")
         else:
-            await self._send_file(request, file)
+            await self._send_index(request, found, path)
         self._answered += 1
         if self._answered == self.requests:
             self.finished.set()
 
     async def _send_file(self, request: quicio.http.Request, path: Path) -> None:
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         digest = hashlib.sha256()
         async with await anyio.open_file(path, "rb") as file:
-            await request.start_response(200, {"content-type": kind, "content-length": str(path.stat().st_size)})
+            headers = {"content-type": content_type(path), "content-length": str(path.stat().st_size)}
+            await request.start_response(200, headers)
             if request.method == "HEAD":
                 return
             while chunk := await file.read(CHUNK):
@@ -68,10 +74,27 @@ class Folder:
                 await request.send(chunk)
         self.digests.append(digest.digest())
 
+    async def _send_index(self, request: quicio.http.Request, folder: Path, path: str) -> None:
+        entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+        links = "\n".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in entries)
+        page = f"<!DOCTYPE html>\n<title>{html.escape(path)}</title>\n<ul>\n{links}\n</ul>\n".encode()
+        await request.respond(200, {"content-type": "text/html; charset=utf-8"}, page)
+        if request.method == "GET":
+            self.size += len(page)
+            self.digests.append(hashlib.sha256(page).digest())
+
     def proof(self) -> str:
         """What was served, with a digest over the digests of the files, sorted."""
         digest = hashlib.sha256(b"".join(sorted(self.digests)))
         return f"served {len(self.digests)} files, {self.size} bytes, sha256 {digest.hexdigest()}"
+
+
+def content_type(path: Path) -> str:
+    """The media type that a file's name stands for; a compressed file is not what it holds."""
+    kind, encoding = mimetypes.guess_type(path.name)
+    if kind is None or encoding is not None:
+        return "application/gzip" if encoding == "gzip" else "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
 async def main(options: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -59,15 +59,15 @@ class Program:
             if match := re.search(pattern, line):
                 return match
 
-    def finish(self) -> str:
-        """Wait for a successful end; return the last line, which says what was proven."""
+    def finish(self, code: int = 0) -> str:
+        """Wait for the end, a successful one unless told otherwise; return the last line, which says what was proven."""
         try:
-            code = self.process.wait(PATIENCE)
+            found = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} did not end in {PATIENCE} s") from None
         self._reader.join()
-        if code != 0:
-            raise Failure(f"{self.name} ended with code {code}")
+        if found != code:
+            raise Failure(f"{self.name} ended with code {found}")
         return self.lines[-1]
 
     def stop(self) -> None:
@@ -119,11 +119,20 @@ def http3(folder: Path, server_backend: str, client_backend: str) -> None:
     site, saved, certificate = folder / "site", folder / "saved", folder / "http3.pem"
     saved.mkdir()
     files = make_site(site)
-    options = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--requests", len(files)]
+    (folder / "secret.txt").write_bytes(b"not part of the site")
+    refused = {"missing.txt": 404, "%2e%2e/secret.txt": 404, "link.txt": 404, "below": 308}
+    with suppress(OSError):  # not everybody may make links on Windows
+        (site / "link.txt").symlink_to(folder / "secret.txt")
+    requests = len(files) + 1 + len(refused)
+    options = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--requests", requests]
     with running("http3_server.py", site, *options) as server:
         port = server.wait_for(r"listening on \S+ port (\d+)")[1]
-        urls = [f"https://localhost:{port}/{name}" for name in files]
         options = ["--backend", client_backend, "--ca-file", certificate, "--output-folder", saved]
+        for name, status in refused.items():
+            with running("http3_client.py", f"https://localhost:{port}/{name}", *options) as client:
+                client.wait_for(f"status {status}")
+                client.finish(code=1)
+        urls = [f"https://localhost:{port}/{name}" for name in ("", *files)]
         with running("http3_client.py", *urls, *options) as client:
             proof = client.finish()
         served = server.finish()
@@ -131,6 +140,8 @@ def http3(folder: Path, server_backend: str, client_backend: str) -> None:
     for name, content in files.items():
         if (saved / Path(name).name).read_bytes() != content:
             raise Failure(f"{name} is not what the server has")
+    if "below/" not in (saved / "index.html").read_text():
+        raise Failure("the index does not name what is in the folder")
 
 
 def make_site(site: Path) -> dict[str, bytes]:
