@@ -50,7 +50,7 @@ MIN_ROOM: Final = 24  # bytes of frames for which a further packet in a datagram
 SMALLEST_CHALLENGE: Final = 64  # bytes that a datagram with path frames takes at most, unpadded
 MIN_PAYLOAD: Final = 4  # with any packet number length, a sample for header protection exists
 ACKS_BEFORE_PING: Final = 40
-MTU_PROBE_RESERVE: Final = 2  # ordinary datagrams that the window must still take beside a probe
+MTU_PROBE_RESERVE: Final = 2  # ordinary datagrams that a window must be able to hold beside a probe
 
 
 class Outbound:
@@ -191,7 +191,11 @@ class Outbound:
                 loss.amplification_blocked = path is parts.paths.active
                 return None
         loss.amplification_blocked = False
-        if probe_size and self._window_room(path) >= probe_size + MTU_PROBE_RESERVE * size:
+        if (
+            probe_size
+            and self._window_room(path) >= probe_size
+            and path.congestion.window >= probe_size + MTU_PROBE_RESERVE * size
+        ):
             return self._probe_mtu(path, now, probe_size, sealing)
         batch = ShortBatch(sealing, path.peer_cid)
         self._build_short(batch, path, now, min(max_datagrams, room // size), size, kind)

@@ -25,3 +25,11 @@ def test_a_path_that_takes_no_larger_datagrams_is_probed_a_few_times_and_then_le
     assert len({packet.time for packet in probes}) == len(probes)
     path = server.connection._parts.paths.active
     assert PATH_MTU - 2 * MIN_GAIN < path.datagram_size <= PATH_MTU
+
+
+def test_a_transfer_that_fills_the_window_finds_the_larger_size_as_well() -> None:
+    """A window that is always full still has room for a probe each time that an ACK opens it."""
+    world = World(9, up=[*bottleneck(), Mtu(PATH_MTU)], down=bottleneck())
+    client, server = world.establish()
+    world.transfer(client, server, 1_000_000)
+    assert client.connection.statistics().datagram_size > 1200
