@@ -83,6 +83,7 @@ class Handshake(Component):
         self._senders = [CryptoSender(), CryptoSender(), CryptoSender()]
         self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
         self._done_is_due = False
+        self._done_is_acked = False
         self._pending_one_rtt: tls.InstallSecret | None = None
         self._negotiation_version = 0  # version whose Version Negotiation packet we followed, RFC 9368 §4
         self.is_complete = False
@@ -295,11 +296,15 @@ class Handshake(Component):
     def on_acked(self, token: Token, now: float) -> None:
         if token[1] == TOKEN_CRYPTO:
             self._senders[token[2]].on_acked(token[3], token[4])
+        else:
+            self._done_is_acked = True
+            self._done_is_due = False
 
     def on_lost(self, token: Token, now: float) -> None:
         if token[1] == TOKEN_DONE:
-            self._done_is_due = True
-            self.want(APPLICATION_BIT)
+            if not self._done_is_acked:
+                self._done_is_due = True
+                self.want(APPLICATION_BIT)
             return
         space: int = token[2]
         self._senders[space].offer_again(token[3], token[4])
