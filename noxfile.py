@@ -145,3 +145,11 @@ def compiled(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", ".", env={"QUICIO_COMPILE": "1"})
     session.install(*PROJECT["project"]["dependencies"])
     run_suite(session, env={"QUICIO_EXPECT_COMPILED": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The core in memory, then every library in processes over UDP: ratios, interleaved rounds, medians."""
+    session.install("-e", ".", *group("bench"))
+    session.run("python", "benchmarks/core.py")
+    session.run("python", "benchmarks/run.py", *session.posargs)

@@ -1,0 +1,160 @@
+"""The process benchmark: server and client of each library as separate processes, over loopback UDP.
+
+Rounds are interleaved: each scenario runs once with every library before it runs again, so that a noisy machine is noisy for
+all. Medians and ratios to aioquic are printed. Certificates are verified, pacing is on, the interface is the documented one;
+the options that are set are printed, and set for all alike.
+
+    python benchmarks/run.py [--rounds 3] [--quick] [--libraries NAME …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from helpers.certificates import make_certificates
+
+
+@dataclass(frozen=True)
+class Library:
+    """An adapter and how to call it."""
+
+    name: str
+    adapter: str
+    module: str
+    backend: str = "asyncio"
+
+
+LIBRARIES = [
+    Library("aioquic", "aioquic_adapter.py", "aioquic"),
+    Library("qh3", "qh3_adapter.py", "qh3"),
+    Library("quicio anyio/asyncio", "quicio_anyio.py", "quicio"),
+    Library("quicio anyio/uvloop", "quicio_anyio.py", "uvloop", "uvloop"),
+    Library("quicio anyio/trio", "quicio_anyio.py", "quicio", "trio"),
+    Library("quicio asyncio", "quicio_asyncio.py", "quicio"),
+    Library("quicio trio", "quicio_trio.py", "quicio", "trio"),
+]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is measured, how much of it, and at which datagram size (0: the library's default)."""
+
+    title: str
+    name: str
+    amount: int
+    size: int
+    unit: str
+    scale: float
+    group: str = "x25519"
+
+
+def scenarios(quick: bool) -> list[Scenario]:
+    """All rows of the table."""
+    megabytes = 10 if quick else 50
+    bulk = megabytes << 20
+    return [
+        Scenario("download, 1200-byte datagrams", "download", bulk, 1200, "MB/s", 1e-6),
+        Scenario("upload, 1200-byte datagrams", "upload", bulk, 1200, "MB/s", 1e-6),
+        Scenario("download, defaults", "download", bulk, 0, "MB/s", 1e-6),
+        Scenario("upload, defaults", "upload", bulk, 0, "MB/s", 1e-6),
+        Scenario("requests, 100 at once", "requests", 500 if quick else 5000, 0, "/s", 1.0),
+        Scenario("handshakes to the first byte", "handshakes", 10 if quick else 50, 0, "/s", 1.0),
+        Scenario("handshakes, default groups", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "default"),
+        Scenario("memory of an idle connection", "idle", 20 if quick else 100, 0, "KiB", 1.0),
+    ]
+
+
+def run_once(library: Library, scenario: Scenario, folder: Path) -> dict[str, float]:
+    """One server, one client, one result."""
+    command = [sys.executable, str(HERE / "adapters" / library.adapter)]
+    options = [str(folder), "--backend", library.backend, "--size", str(scenario.size), "--group", scenario.group]
+    with subprocess.Popen([*command, "server", *options], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            port = server.stdout.readline().strip()
+            task = ["--port", port, "--scenario", scenario.name, "--amount", str(scenario.amount)]
+            done = subprocess.run(
+                [*command, "client", *options, *task], stdout=subprocess.PIPE, text=True, timeout=600, check=True
+            )
+        finally:
+            server.kill()
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def row(scenario: Scenario, library: Library, results: list[dict[str, float]], baseline: float | None) -> str:
+    """One line: the figure, its ratio to aioquic's, and what goes with it."""
+    if scenario.name == "idle":
+        client = statistics.median([result["client_bytes"] for result in results]) / 1024
+        server = statistics.median([result["server_bytes"] for result in results]) / 1024
+        return f"  {library.name:<24}client {client:8.1f} KiB   server {server:8.1f} KiB"
+    rate = figure(scenario, results)
+    line = f"  {library.name:<24}{rate:10.1f} {scenario.unit:<5}"
+    line += f"{rate / baseline:7.1f} times" if baseline else " " * 13
+    if scenario.unit == "MB/s":
+        gigabytes = scenario.amount / 1e9
+        client = statistics.median([result["client_cpu"] for result in results]) / gigabytes
+        server = statistics.median([result["server_cpu"] for result in results]) / gigabytes
+        line += f"   CPU s/GB: client {client:6.1f}, server {server:6.1f}"
+    elif scenario.name == "requests":
+        p50 = statistics.median([result["p50"] for result in results])
+        p99 = statistics.median([result["p99"] for result in results])
+        line += f"   p50 {p50:6.2f} ms, p99 {p99:6.2f} ms"
+    return line
+
+
+def figure(scenario: Scenario, results: list[dict[str, float]]) -> float:
+    """The median rate in the scenario's unit."""
+    return statistics.median([result["rate"] for result in results]) * scenario.scale
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Process benchmark of QUIC libraries")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small amounts, to see that all of it runs")
+    parser.add_argument("--libraries", nargs="*", help="names of libraries, all that are installed by default")
+    parser.add_argument("--scenarios", nargs="*", help="names of scenarios, such as download")
+    options = parser.parse_args()
+    libraries = [
+        library
+        for library in LIBRARIES
+        if find_spec(library.module) is not None and (HERE / "adapters" / library.adapter).exists()
+    ]
+    if options.libraries:
+        libraries = [library for library in libraries if library.name in options.libraries]
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; certificates verified; {options.rounds} rounds")
+    now = datetime.now(UTC)
+    made = make_certificates("p256", not_before=now - timedelta(days=1), not_after=now + timedelta(days=1))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ca.pem").write_bytes(made.authority_pem)
+        (folder / "chain.pem").write_bytes(made.identity.chain_pem)
+        (folder / "key.pem").write_bytes(made.identity.key_pem)
+        for scenario in scenarios(options.quick):
+            if options.scenarios and scenario.name not in options.scenarios:
+                continue
+            print(f"\n{scenario.title} (size {scenario.size or 'default'}, groups {scenario.group})", flush=True)
+            results: dict[str, list[dict[str, float]]] = {library.name: [] for library in libraries}
+            for _ in range(options.rounds):
+                for library in libraries:
+                    results[library.name].append(run_once(library, scenario, folder))
+            baseline = figure(scenario, results["aioquic"]) if "aioquic" in results else None
+            for library in libraries:
+                print(row(scenario, library, results[library.name], baseline), flush=True)
+
+
+if __name__ == "__main__":
+    main()
