@@ -134,18 +134,20 @@ async def idle(options: protocol.Options) -> None:
         client_before = protocol.resident()
         async with anyio.create_task_group() as group:
             ready: list[Any] = []
+            all_ready = anyio.Event()
 
             async def hold() -> None:
                 async with quicio.connect("127.0.0.1", options.port, configuration=configuration) as connection:
                     await ask(connection, protocol.REQUEST)
                     ready.append(connection)
+                    if len(ready) == options.amount:
+                        all_ready.set()
                     await anyio.sleep_forever()
 
             for _ in range(options.amount):
                 group.start_soon(hold)
                 await anyio.sleep(0.005)
-            while len(ready) < options.amount:
-                await anyio.sleep(0.05)
+            await all_ready.wait()
             _, server_after = await costs(first)
             client = (protocol.resident() - client_before) / options.amount
             server = (server_after - server_before) / options.amount
