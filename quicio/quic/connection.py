@@ -113,7 +113,8 @@ class QuicConnection:
         self._token_handler = token_handler
         self._now = 0.0
         self._is_started = False
-        version = configuration.original_version or configuration.supported_versions[0]
+        known = [version for version in configuration.supported_versions if is_known_version(version)]
+        version = configuration.original_version or (known or configuration.supported_versions)[0]
         if not is_known_version(version):
             raise ValueError(f"QUIC version {version:#x} is not known: use QuicProtocolVersion.VERSION_1 or VERSION_2")
         issuer = issuer or ConnectionIdIssuer(configuration.connection_id_length, environment.random_bytes)

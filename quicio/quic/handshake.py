@@ -35,11 +35,13 @@ from quicio.quic.wire.constants import (
     INITIAL,
     PROTOCOL_VIOLATION,
     TRANSPORT_PARAMETER_ERROR,
+    VERSION_1,
     VERSION_NEGOTIATION_ERROR,
     QuicConnectionError,
 )
 from quicio.quic.wire.crypto import KeyRing
 from quicio.quic.wire.frames import HANDSHAKE_DONE_FRAME, encode_crypto_header
+from quicio.quic.wire.headers import is_known_version
 from quicio.quic.wire.packet_builder import PacketBuilder
 from quicio.quic.wire.transport_parameters import TransportParameters, decode, encode
 from quicio.tls import outputs as tls
@@ -127,8 +129,11 @@ class Handshake(Component):
 
     def on_crypto_frame(self, space: int, offset: int, data: bytes) -> None:
         """A CRYPTO frame arrived in `space`."""
-        chunk = self._receivers[space].receive(offset, data)
+        receiver = self._receivers[space]
+        chunk = receiver.receive(offset, data)
         if not chunk:
+            if receiver.has_gap and EPOCH_OF_SPACE[space] < self.machine.receive_epoch:  # RFC 9001 §4.1.3
+                raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "New CRYPTO data at an encryption level that is over")
             return
         try:
             self.machine.receive(EPOCH_OF_SPACE[space], chunk)
@@ -180,6 +185,8 @@ class Handshake(Component):
         if output.epoch == EPOCH_ONE_RTT and not output.is_sealing and not self.is_complete:
             self._pending_one_rtt = output  # RFC 9001 §5.7
             return
+        if self.has_stranded_data(output.epoch):
+            raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "CRYPTO data was left over when new keys came")
         self._keys.install(output.epoch, output.is_sealing, output.cipher_suite, output.secret, self.version)
         self.new_keys = True
 
@@ -247,6 +254,8 @@ class Handshake(Component):
     def _check_version_information(self, parameters: TransportParameters) -> None:
         """RFC 9368 §4: what both sides saw must be what each of them did."""
         information = parameters.version_information
+        if information is None and self._negotiation_version and self.version == VERSION_1:
+            information = (VERSION_1, [VERSION_1])  # RFC 9368 §8: servers of version 1 alone do not know the parameter
         if information is None:
             if self._negotiation_version or (self.is_client and self.version != self.original_version):
                 raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "version_information is missing")
@@ -254,12 +263,14 @@ class Handshake(Component):
         chosen, available = information
         if chosen != self.version:
             raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "Chosen Version is not the one in use")
-        if self.is_client and self._negotiation_version and self._best_version(available) != self.version:
+        if not self._negotiation_version:
+            return
+        if not available or self._best_version([*available, chosen]) != self.version:
             raise QuicConnectionError(VERSION_NEGOTIATION_ERROR, CRYPTO, "A better version was available")
 
     def _best_version(self, available: list[int]) -> int:
         for version in self.versions:
-            if version in available:
+            if version in available and is_known_version(version):
                 return version
         return 0
 
@@ -319,9 +330,11 @@ class Handshake(Component):
         self._receivers[space] = CryptoReceiver()
         self.pending &= ~(1 << space)
 
-    def has_stranded_data(self) -> bool:
-        """Whether CRYPTO frames still wait for earlier ones in the handshake's spaces."""
-        return self._receivers[INITIAL].has_gap or self._receivers[HANDSHAKE].has_gap
+    def has_stranded_data(self, epoch: int) -> bool:
+        """Whether CRYPTO frames wait in vain where no more will be read once `epoch` has keys (RFC 9001 §4.1.3)."""
+        if epoch == EPOCH_ONE_RTT and self.is_complete and self._receivers[HANDSHAKE].has_gap:
+            return True
+        return epoch >= EPOCH_HANDSHAKE and self._receivers[INITIAL].has_gap
 
 
 def alert_to_error(alert: Alert) -> QuicConnectionError:
