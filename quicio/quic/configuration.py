@@ -134,6 +134,6 @@ class QuicConfiguration:
         if not self.supported_versions:
             raise ValueError("supported_versions is empty: list at least one QUIC version")
         if VERSION_1 not in self.supported_versions and VERSION_2 not in self.supported_versions:
-            raise ValueError("none of supported_versions is known: list VERSION_1 or VERSION_2 of QuicProtocolVersion")
+            raise ValueError("the supported_versions are not known: list VERSION_1 or VERSION_2 of QuicProtocolVersion")
         if not self.is_client and (self.certificate is None or self.private_key is None):
             raise ValueError("a server needs a certificate and its private key: use load_cert_chain()")

@@ -20,7 +20,9 @@ def test_a_path_that_takes_no_larger_datagrams_is_probed_a_few_times_and_then_le
     for _ in range(60):  # small messages, so that the only large packets are probes
         server.connection.send_stream_data(stream_id, b"message")
         world.run(None, 0.2)
-    probes = [packet for packet in server.capture.packets if packet.is_sent and packet.size > PATH_MTU - HEADERS_AND_TAG]
+    probes = [
+        packet for packet in server.capture.packets if packet.is_sent and packet.size > PATH_MTU - HEADERS_AND_TAG
+    ]
     assert 0 < len(probes) <= 4 * MAX_PROBES
     assert len({packet.time for packet in probes}) == len(probes)
     path = server.connection._parts.paths.active
