@@ -15,12 +15,12 @@ from anyio.lowlevel import checkpoint
 
 from quicio.anyio.lifetime import Handler, OnError, log_error, serve_each
 from quicio.anyio.mailbox import Mailbox
-from quicio.anyio.stream import ReceiveStream
+from quicio.anyio.stream import StreamFace
 from quicio.anyio.stream_table import StreamState, StreamTable
 
 __all__ = ["Acceptor"]
 
-S = TypeVar("S", bound=ReceiveStream)  # a Stream is one
+S = TypeVar("S", bound=StreamFace)
 
 
 class Acceptor(ObjectReceiveStream[S], Listener[S], Generic[S]):

@@ -15,14 +15,14 @@ import socket as socket_module
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from quicio.anyio.addresses import open_towards, resolve, resolve_local
 from quicio.anyio.application import Application
-from quicio.anyio.connection import Connection
+from quicio.anyio.connection import BaseConnection, Connection
 from quicio.anyio.driver import Driver
 from quicio.anyio.lifetime import Handler, OnError, Scope, is_cancellation, leave_group, log_error
 from quicio.anyio.link import Link
@@ -32,12 +32,13 @@ from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.endpoint import Endpoint
 from quicio.udp.socket import UdpSocket
 
-__all__ = ["Connecting", "connect"]
+__all__ = ["BaseConnecting", "Connecting", "connect"]
 
 logger: logging.Logger = logging.getLogger("quicio")
 
 ApplicationFactory = Callable[[Link], Application]
 StreamHandler = Handler[Stream | ReceiveStream]
+C = TypeVar("C", bound=BaseConnection)
 
 FURTHEST: Final = (CertificateError, ALPNError, HandshakeTimeout, ConnectError)  # which error of several tells most
 
@@ -94,8 +95,13 @@ def client_configuration(
     return result
 
 
-class Connecting(Scope[Connection]):
-    """The scope of one client connection. `driver` is given when it shares an endpoint's socket."""
+class BaseConnecting(Scope[C]):
+    """The scope of one client connection, of the class `connection_type` of some face.
+
+    `driver` is given when it shares an endpoint's socket.
+    """
+
+    connection_type: type[C]
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class Connecting(Scope[Connection]):
         local: tuple[str | None, int] = (None, 0),
         socket: socket_module.socket | None = None,
         driver: Driver | None = None,
-        stream_handler: StreamHandler | None = None,
+        stream_handler: Handler[Any] | None = None,
         on_error: OnError = log_error,
         application: ApplicationFactory | None = None,
     ) -> None:
@@ -119,7 +125,7 @@ class Connecting(Scope[Connection]):
         self._stream_handler = stream_handler
         self._on_error = on_error
         self._application = application
-        self._connection: Connection | None = None
+        self._connection: C | None = None
         self._driver: Driver | None = None
         self._handlers: list[anyio.CancelScope] = []
         self._handlers_running = 0
@@ -127,7 +133,7 @@ class Connecting(Scope[Connection]):
         self._crash: Exception | None = None
         self._group: TaskGroup | None = None
 
-    async def _enter(self) -> Connection:
+    async def _enter(self) -> C:
         if self._group is not None:
             raise RuntimeError("connect() can be entered once: call it again for another connection")
         self._group = group = anyio.create_task_group()
@@ -144,13 +150,13 @@ class Connecting(Scope[Connection]):
         self._connection = connection
         if self._stream_handler is not None:
             self._handlers_running = 2
-            group.start_soon(self._serve_streams, connection.incoming_streams, self._stream_handler)
-            group.start_soon(self._serve_streams, connection.incoming_receive_streams, self._stream_handler)
+            for acceptor in connection.acceptors:
+                group.start_soon(self._serve_streams, acceptor, self._stream_handler)
         return connection
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
-    async def _dial(self, addresses: list[Address], group: TaskGroup) -> Connection:
+    async def _dial(self, addresses: list[Address], group: TaskGroup) -> C:
         attempts: list[tuple[Address, Exception]] = []
         for address in addresses:
             try:
@@ -161,11 +167,13 @@ class Connecting(Scope[Connection]):
                     self._stop_driver()
         raise summary(self._host, attempts)
 
-    async def _attempt(self, address: Address, group: TaskGroup) -> Connection:
+    async def _attempt(self, address: Address, group: TaskGroup) -> C:
         driver = await self._driver_towards(address, group)
         link = driver.adopt(driver.endpoint.connect(self._configuration, address, driver.now()))
         owns_socket = self._shared_driver is None
-        connection = Connection(link, self._configuration, owns_socket=owns_socket, application=self._application)
+        connection = self.connection_type(
+            link, self._configuration, owns_socket=owns_socket, application=self._application
+        )
         if owns_socket and self._socket is None:
             driver.on_refused = link.refuse
         link.flush()
@@ -201,7 +209,7 @@ class Connecting(Scope[Connection]):
 
     # --- the peer's streams ------------------------------------------------------------------------------------------
 
-    async def _serve_streams(self, acceptor: Any, handler: StreamHandler) -> None:
+    async def _serve_streams(self, acceptor: Any, handler: Handler[Any]) -> None:
         try:
             with anyio.CancelScope() as scope:
                 self._handlers.append(scope)
@@ -236,7 +244,7 @@ class Connecting(Scope[Connection]):
         if self._crash is not None and (error is None or is_cancellation(error)):
             raise self._crash
 
-    async def _end_handlers(self, connection: Connection) -> None:
+    async def _end_handlers(self, connection: C) -> None:
         if self._handlers_running:
             for scope in self._handlers:
                 scope.cancel()
@@ -245,6 +253,12 @@ class Connecting(Scope[Connection]):
             except anyio.get_cancelled_exc_class():
                 connection.close(self._configuration.codes.cancelled)
                 raise
+
+
+class Connecting(BaseConnecting[Connection]):
+    """The scope of one client connection of this face."""
+
+    connection_type = Connection
 
 
 def reaching(address: Address, driver: Driver) -> Driver:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 from anyio import TypedAttributeProvider
@@ -30,14 +30,16 @@ from quicio.anyio.attributes import QuicAttribute
 from quicio.anyio.datagrams import Datagrams
 from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.link import Link
-from quicio.anyio.stream import ReceiveStream, SendStream, Stream
+from quicio.anyio.stream import ReceiveStream, SendStream, Stream, StreamFace
 from quicio.anyio.stream_table import StreamTable
 from quicio.errors import Address, CloseReason, NotDelivered
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.statistics import ConnectionStatistics
 from quicio.tls.constants import CipherSuite
 
-__all__ = ["Connection", "HandshakeInfo"]
+__all__ = ["BaseConnection", "Connection", "HandshakeInfo"]
+
+S = TypeVar("S", bound=StreamFace)
 
 MAX_REPLY_WAIT = 1.0  # seconds: the longest wait for the peer's answer to a close, whatever the RTT
 
@@ -50,8 +52,13 @@ class HandshakeInfo:
     early_data_accepted: bool
 
 
-class Connection(AsyncResource, TypedAttributeProvider):
-    """A QUIC connection. It is made by `connect()` or accepted from a `Listener`, never by hand."""
+class BaseConnection(TypedAttributeProvider):
+    """What connections are in every face that stands on anyio: all but the verbs that give streams.
+
+    A face's own connection says in `stream_types` what the peer's streams become: those in both directions, those in one.
+    """
+
+    stream_types: tuple[type[StreamFace], type[StreamFace]]
 
     def __init__(
         self,
@@ -66,20 +73,13 @@ class Connection(AsyncResource, TypedAttributeProvider):
         self._codes = configuration.codes
         self._owns_socket = owns_socket
         self._attributes = self._collect_attributes()
-        self._table = StreamTable(
-            link,
-            configuration,
+        self._table = table = StreamTable(link, configuration)
+        both, one = self.stream_types
+        #: acceptors of the peer's streams, in both directions and in one
+        self.acceptors: tuple[Acceptor[Any], Acceptor[Any]] = (
+            Acceptor(table, table.incoming_streams, both, self._attributes),
+            Acceptor(table, table.incoming_receive_streams, one, self._attributes),
         )
-        #: streams that the peer opened, in both directions
-        self.incoming_streams: Acceptor[Stream] = Acceptor(
-            self._table, self._table.incoming_streams, Stream, self._attributes
-        )
-        #: streams that the peer opened to send on
-        self.incoming_receive_streams: Acceptor[ReceiveStream] = Acceptor(
-            self._table, self._table.incoming_receive_streams, ReceiveStream, self._attributes
-        )
-        #: messages in DATAGRAM frames
-        self.datagrams: Datagrams = Datagrams(self._table, self._attributes)
         link.application = self._table if application is None else application(link)
 
     # --- what is known -----------------------------------------------------------------------------------------------
@@ -116,37 +116,8 @@ class Connection(AsyncResource, TypedAttributeProvider):
         state = "open" if self._link.reason is None else str(self._link.reason)
         return f"<Connection with {self.remote_address}: {state}>"
 
-    # --- streams -----------------------------------------------------------------------------------------------------
-
-    async def open_stream(self) -> Stream:
-        """Open a bidirectional stream; waits, first come first served, for the peer's limit.
-
-        The peer sees the stream with the first byte sent on it, or with `announce()`. Raises `ConnectionLost`, or
-        `ClosedResourceError` after a close on this side.
-        """
-        return self._stream(await self._link.open(False))
-
-    def open_stream_nowait(self) -> Stream:
-        """As `open_stream`, but raises `WouldBlock` when it would have to wait."""
-        return self._stream(self._link.open_nowait(False))
-
-    async def open_send_stream(self) -> SendStream:
-        """Open a stream to send on; waits, first come first served, for the peer's limit."""
-        return self._send_stream(await self._link.open(True))
-
-    def open_send_stream_nowait(self) -> SendStream:
-        """As `open_send_stream`, but raises `WouldBlock` when it would have to wait."""
-        return self._send_stream(self._link.open_nowait(True))
-
-    def _stream(self, stream_id: int) -> Stream:
-        return Stream(self._table, self._table.add(stream_id, is_announced=False), self._attributes)
-
-    def _send_stream(self, stream_id: int) -> SendStream:
-        return SendStream(self._table, self._table.add(stream_id, is_announced=False), self._attributes)
-
-    def connectable(self) -> ByteStreamConnectable:
-        """An object whose `connect()` opens a stream on this connection, for code that takes any connectable."""
-        return _StreamConnectable(self)
+    def _opened(self, stream_id: int, kind: type[S]) -> S:
+        return kind(self._table, self._table.add(stream_id, is_announced=False), self._attributes)
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
@@ -209,18 +180,19 @@ class Connection(AsyncResource, TypedAttributeProvider):
             was_lost = link.reason
             self.close(self._codes.no_error)
             if self._owns_socket and was_lost is None:
-                with anyio.move_on_after(self._probe_timeout()):
-                    await link.terminated.wait()
+                await self.wait_reply()
         except anyio.get_cancelled_exc_class():
             self.close(self._codes.cancelled)
             raise
         if undelivered:
             raise NotDelivered(f"{undelivered} streams were not acknowledged by the peer in full", reason=was_lost)
 
-    def _probe_timeout(self) -> float:
-        """How long the peer's answer to a close is waited for: a probe timeout (RFC 9002 §6.2.1), bounded."""
+    async def wait_reply(self) -> None:
+        """Stay for the peer's answer to a close, at most a probe timeout (RFC 9002 §6.2.1)."""
         known = self.statistics()
-        return min(known.round_trip_time + max(4 * known.round_trip_time_variance, 0.001), MAX_REPLY_WAIT)
+        timeout = known.round_trip_time + max(4 * known.round_trip_time_variance, 0.001)
+        with anyio.move_on_after(min(timeout, MAX_REPLY_WAIT)):
+            await self._link.terminated.wait()
 
     async def leave(self, error: BaseException | None) -> None:
         """The end of the body that used the connection: rule R4 by how it ended."""
@@ -273,6 +245,52 @@ class Connection(AsyncResource, TypedAttributeProvider):
         if handshake is None:
             raise anyio.TypedAttributeLookupError("the handshake is not complete")
         return handshake
+
+
+class Connection(BaseConnection, AsyncResource):
+    """A QUIC connection. It is made by `connect()` or accepted from a `Listener`, never by hand."""
+
+    stream_types = (Stream, ReceiveStream)
+
+    def __init__(
+        self,
+        link: Link,
+        configuration: QuicConfiguration,
+        *,
+        owns_socket: bool = False,
+        application: Callable[[Link], Application] | None = None,
+    ) -> None:
+        super().__init__(link, configuration, owns_socket=owns_socket, application=application)
+        #: streams that the peer opened, in both directions
+        self.incoming_streams: Acceptor[Stream] = self.acceptors[0]
+        #: streams that the peer opened to send on
+        self.incoming_receive_streams: Acceptor[ReceiveStream] = self.acceptors[1]
+        #: messages in DATAGRAM frames
+        self.datagrams: Datagrams = Datagrams(self._table, self._attributes)
+
+    async def open_stream(self) -> Stream:
+        """Open a bidirectional stream; waits, first come first served, for the peer's limit.
+
+        The peer sees the stream with the first byte sent on it, or with `announce()`. Raises `ConnectionLost`, or
+        `ClosedResourceError` after a close on this side.
+        """
+        return self._opened(await self._link.open(False), Stream)
+
+    def open_stream_nowait(self) -> Stream:
+        """As `open_stream`, but raises `WouldBlock` when it would have to wait."""
+        return self._opened(self._link.open_nowait(False), Stream)
+
+    async def open_send_stream(self) -> SendStream:
+        """Open a stream to send on; waits, first come first served, for the peer's limit."""
+        return self._opened(await self._link.open(True), SendStream)
+
+    def open_send_stream_nowait(self) -> SendStream:
+        """As `open_send_stream`, but raises `WouldBlock` when it would have to wait."""
+        return self._opened(self._link.open_nowait(True), SendStream)
+
+    def connectable(self) -> ByteStreamConnectable:
+        """An object whose `connect()` opens a stream on this connection, for code that takes any connectable."""
+        return _StreamConnectable(self)
 
 
 class _StreamConnectable(ByteStreamConnectable):

@@ -143,9 +143,15 @@ class SendingHalf:
             self.check()
             if len(item) == 0:
                 return 0
-            while self._link.quic.send_room(self.stream_id) <= 0:
-                await self._wait_for_room()
+            await self._until_room()
             return self._send_what_fits(item)
+
+    async def wait_sendable(self) -> None:
+        """Wait until at least one byte can be sent."""
+        with self._guard:
+            await checkpoint()
+            self.check()
+            await self._until_room()
 
     def send_nowait(self, item: Data) -> int:
         """Send what there is room for and return its size; `WouldBlock` when there is none."""
@@ -168,6 +174,10 @@ class SendingHalf:
         self.is_announced = True
         self._link.quic.send_stream_data(self.stream_id, piece, is_end)
         self._link.touch()
+
+    async def _until_room(self) -> None:
+        while self._link.quic.send_room(self.stream_id) <= 0:
+            await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
         self._link.driver.settle()

@@ -24,7 +24,7 @@ from anyio.lowlevel import checkpoint
 
 from quicio.anyio.addresses import bind, resolve_local
 from quicio.anyio.application import Application
-from quicio.anyio.connection import Connection
+from quicio.anyio.connection import BaseConnection, Connection
 from quicio.anyio.driver import Driver, end_drivers
 from quicio.anyio.lifetime import Handler, OnError, Scope, leave_group, log_error, serve_each
 from quicio.anyio.link import Link
@@ -51,7 +51,7 @@ class Incoming:
         self._driver = driver
         self._listener = listener
         self._is_decided = False
-        self.connection: Connection | None = None  # once accepted
+        self.connection: BaseConnection | None = None  # once accepted
 
     @property
     def remote_address(self) -> Address:
@@ -121,7 +121,7 @@ class Incoming:
             raise RuntimeError("a decision was made on this attempt already: accept, retry, refuse or ignore it once")
         self._is_decided = True
 
-    async def _handshake(self, configuration: QuicConfiguration) -> Connection:
+    async def _handshake(self, configuration: QuicConfiguration) -> BaseConnection:
         """Start the connection and wait until its handshake is complete."""
         await checkpoint()
         driver = self._driver
@@ -129,7 +129,8 @@ class Incoming:
             raise ConnectError("the attempt was not accepted in time")
         quic = self._attempt.accept(configuration)
         link = driver.adopt(quic)
-        self.connection = connection = Connection(link, configuration, application=self._listener.application)
+        listener = self._listener
+        self.connection = connection = listener.connection_type(link, configuration, application=listener.application)
         link.drain()
         link.flush()
         try:
@@ -152,7 +153,7 @@ class Accepting(Scope[Connection]):
     async def _enter(self) -> Connection:
         if self._incoming.connection is not None:
             raise RuntimeError("accept() can be entered once")
-        return await self._incoming._handshake(self._configuration)
+        return cast(Connection, await self._incoming._handshake(self._configuration))
 
     async def _leave(self, error: BaseException | None) -> None:
         assert self._incoming.connection is not None
@@ -177,9 +178,11 @@ class Listener(AnyioListener[Connection]):
         configuration: QuicConfiguration,
         policy: Policy,
         application: ApplicationFactory | None = None,
+        connection_type: type[BaseConnection] = Connection,
     ) -> None:
         self.configuration = configuration
         self.application = application
+        self.connection_type = connection_type  # what handlers get: a face's own
         self._drivers = drivers
         self._policy = policy
         self._attempts: Mailbox[Incoming] = Mailbox("accepting connections from")
@@ -320,6 +323,8 @@ class Listening(Scope[Listener]):
         socket: socket_module.socket | None = None,
         reuse_port: bool = False,
         application: ApplicationFactory | None = None,
+        connection_type: type[BaseConnection] = Connection,
+        linger: float | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -328,6 +333,8 @@ class Listening(Scope[Listener]):
         self._socket = socket
         self._reuse_port = reuse_port
         self._application = application
+        self._connection_type = connection_type
+        self._linger = configuration.linger if linger is None else linger
         self._drivers: list[Driver] = []
         self._group: TaskGroup | None = None
         self._listener: Listener | None = None
@@ -342,7 +349,9 @@ class Listening(Scope[Listener]):
                 driver = Driver(udp, core.Endpoint(connection_id_length=self._configuration.connection_id_length))
                 driver.start(group)
                 self._drivers.append(driver)
-            self._listener = Listener(self._drivers, self._configuration, self._policy, self._application)
+            self._listener = Listener(
+                self._drivers, self._configuration, self._policy, self._application, self._connection_type
+            )
         except BaseException:
             self._stop_drivers()
             await leave_group(group)
@@ -371,7 +380,7 @@ class Listening(Scope[Listener]):
         assert group is not None
         listener.close()
         try:
-            await end_drivers(self._drivers, error, self._configuration.codes, self._configuration.linger)
+            await end_drivers(self._drivers, error, self._configuration.codes, self._linger)
         finally:
             await leave_group(group)
 

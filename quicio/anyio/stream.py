@@ -1,6 +1,7 @@
 """Streams, as users hold them: `Stream`, `SendStream`, `ReceiveStream`.
 
-They are anyio byte streams; what they do is in `halves`. A face adds the rules on how it ends: left normally, a stream is
+They are anyio byte streams; what they do is in `halves`. The bases of the three (`StreamFace`, `SendFace`, `ReceiveFace`) serve
+quicio.trio as well: what can raise is above them. A face adds the rules on how it ends: left normally, a stream is
 closed gracefully (FIN, and STOP_SENDING if something is unread); left by an exception or a cancellation it is reset and
 stopped, so the peer never takes what is truncated for whole. A face that is dropped without being closed gives a
 `ResourceWarning` and is reset in the driver's next turn, never finished (rules R4 and R6).
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ByteStream
@@ -25,7 +26,7 @@ from quicio.anyio.halves import Data, ReceivingHalf, SendingHalf
 from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.stream_table import StreamState, StreamTable
 
-__all__ = ["Data", "Priority", "ReceiveStream", "SendStream", "Stream"]
+__all__ = ["Data", "Priority", "ReceiveFace", "ReceiveStream", "SendFace", "SendStream", "Stream", "StreamFace"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Priority:
             raise ValueError("urgency must be between 0 and 7 (RFC 9218 §4.1)")
 
 
-class _Face:
-    """What the three kinds of stream share: identity, attributes, and how they end."""
+class StreamFace:
+    """What all streams share: identity, attributes, and how they end."""
 
     def __init__(self, table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]) -> None:
         self._table = table
@@ -75,6 +76,9 @@ class _Face:
             self._state.sending.close()
         self._settle()
 
+    async def __aenter__(self) -> Self:
+        return self
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -102,8 +106,8 @@ class _Face:
             table.link.driver.abandoned.append(lambda: state.abandon(table.codes.internal_error))
 
 
-class SendStream(_Face, ByteSendStream):
-    """The sending half of a stream. The peer sees it with the first byte, or with `announce()`."""
+class SendFace(StreamFace):
+    """What streams share that can be sent on."""
 
     def __init__(self, table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]) -> None:
         super().__init__(table, state, attributes)
@@ -121,6 +125,15 @@ class SendStream(_Face, ByteSendStream):
         self._priority = priority
         if not self._sending.is_done:
             self._table.link.quic.set_priority(self.id, priority.urgency, priority.incremental)
+
+    def reset(self, code: int) -> None:
+        """Abandon the sending half: the peer drops what it has not read (RFC 9000 §19.4)."""
+        self._sending.reset(code)
+        self._settle()
+
+
+class SendStream(SendFace, ByteSendStream):
+    """The sending half of a stream. The peer sees it with the first byte, or with `announce()`."""
 
     async def send(self, item: Data) -> None:
         """Send all of `item`, waiting while `send_buffer` is full. Only `bytes` is kept by reference.
@@ -163,19 +176,23 @@ class SendStream(_Face, ByteSendStream):
         """Wait until the peer asks not to send any more and return its code; None when all was delivered first."""
         return await self._sending.wait_stopped()
 
-    def reset(self, code: int) -> None:
-        """Abandon the sending half: the peer drops what it has not read (RFC 9000 §19.4)."""
-        self._sending.reset(code)
-        self._settle()
 
-
-class ReceiveStream(_Face, ByteReceiveStream):
-    """The receiving half of a stream."""
+class ReceiveFace(StreamFace):
+    """What streams share that can be received from."""
 
     def __init__(self, table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]) -> None:
         super().__init__(table, state, attributes)
         assert state.receiving is not None
         self._receiving: ReceivingHalf = state.receiving
+
+    def stop(self, code: int) -> None:
+        """Read no more: unread data is dropped and the peer asked to stop sending (RFC 9000 §19.5)."""
+        self._receiving.stop(code)
+        self._settle()
+
+
+class ReceiveStream(ReceiveFace, ByteReceiveStream):
+    """The receiving half of a stream."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """The next bytes: at least one, at most `max_bytes`. What is taken, the peer may send again.
@@ -191,14 +208,6 @@ class ReceiveStream(_Face, ByteReceiveStream):
         """As `receive`, but raises `WouldBlock` when nothing is there."""
         return self._receiving.receive_nowait(max_bytes)
 
-    def stop(self, code: int) -> None:
-        """Read no more: unread data is dropped and the peer asked to stop sending (RFC 9000 §19.5)."""
-        self._receiving.stop(code)
-        self._settle()
-
 
 class Stream(SendStream, ReceiveStream, ByteStream):
     """A bidirectional stream."""
-
-    def __init__(self, table: StreamTable, state: StreamState, attributes: Mapping[Any, Callable[[], Any]]) -> None:
-        super().__init__(table, state, attributes)
