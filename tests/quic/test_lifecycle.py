@@ -34,9 +34,7 @@ def make(
     idle: float = 30.0, handshake: float = 10.0, keep_alive: float | None = None, native: bool = False
 ) -> tuple[Lifecycle, deque[QuicEvent]]:
     events: deque[QuicEvent] = deque()
-    lifecycle = Lifecycle(
-        Wants(), events, idle_timeout=idle, handshake_timeout=handshake, keep_alive=keep_alive
-    )
+    lifecycle = Lifecycle(Wants(), events, idle_timeout=idle, handshake_timeout=handshake, keep_alive=keep_alive)
     lifecycle.native = native
     lifecycle.start(0.0)
     return lifecycle, events
@@ -89,7 +87,9 @@ def test_receiving_restarts_the_idle_timer_and_so_does_the_first_eliciting_packe
     assert lifecycle.deadline == 36.0
 
 
-@pytest.mark.parametrize(("local", "remote", "effective"), [(30, 10, 10), (10, 30, 10), (0, 5, 5), (5, 0, 5), (0, 0, inf)])
+@pytest.mark.parametrize(
+    ("local", "remote", "effective"), [(30, 10, 10), (10, 30, 10), (0, 5, 5), (5, 0, 5), (0, 0, inf)]
+)
 def test_the_smaller_idle_timeout_counts(local: float, remote: float, effective: float) -> None:
     lifecycle, _ = make(idle=local, handshake=0.0)
     lifecycle.on_peer_idle_timeout(remote)
@@ -162,7 +162,7 @@ def test_the_peers_close_is_drained() -> None:
     lifecycle.on_peer_close(PEER, 1.0, 0.1)
     assert lifecycle.state == DRAINING
     assert lifecycle.close_cause == CAUSE_PEER
-    assert not lifecycle.close_is_due
+    assert lifecycle.close_is_due  # one answer, so that the peer need not wait
     assert lifecycle.deadline == pytest.approx(1.3)
     lifecycle.on_peer_close(LOCAL, 1.1, 0.1)
     assert lifecycle.close_reason is PEER
