@@ -20,7 +20,6 @@ What it leaves to others: sockets and clocks (the engine), everything inside a c
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Callable, Hashable
 from math import inf
@@ -30,7 +29,7 @@ from quicio.environment import DEFAULT_ENVIRONMENT, Environment
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnection
 from quicio.quic.half_open import HalfOpen
-from quicio.quic.paths.connection_ids import ConnectionIdIssuer
+from quicio.quic.issuing import EndpointIssuer, hide_token
 from quicio.quic.paths.path import is_blocked_port
 from quicio.quic.retry import FORMAT as RETRY_TOKEN_FORMAT
 from quicio.quic.retry import QuicRetryTokenHandler
@@ -68,7 +67,6 @@ MAX_ANSWERS: Final = 256  # stateless answers that wait to be sent
 ANSWERS_PER_SECOND: Final = 1000.0
 MAX_STUBS: Final = 4096  # connection IDs that lead to what is left of a closed connection
 STUB_REPEATS: Final = 8  # times that a stub repeats a CONNECTION_CLOSE
-CID_ATTEMPTS: Final = 8  # to find a connection ID that is not in use
 
 
 class Incoming:
@@ -186,73 +184,6 @@ def retry_under_load(incoming: Incoming) -> None:
         incoming.accept()
 
 
-def hide_token(key: bytes, token: bytes) -> bytes:
-    """What stands for a peer's reset token in a dict, whose look-up takes no constant time (RFC 9000 §10.3.1)."""
-    return hmac.digest(key, b"peer" + token, "sha256")
-
-
-class EndpointIssuer(ConnectionIdIssuer):
-    """Issues connection IDs that the endpoint routes, with reset tokens that follow from its static key."""
-
-    def __init__(
-        self,
-        routes: dict[bytes, QuicConnection],
-        reset_routes: dict[bytes, QuicConnection],
-        length: int,
-        key: bytes,
-        environment: Environment,
-    ) -> None:
-        super().__init__(length, environment.random_bytes)
-        self._routes = routes
-        self._reset_routes = reset_routes
-        self._expected: set[bytes] = set()  # keys of ours in `reset_routes`
-        self._key = key
-        self._environment = environment
-        self.connection: QuicConnection | None = None  # whom new IDs are for; set while it is being made
-        self.issued: set[bytes] = set()
-
-    def issue(self) -> tuple[bytes, bytes]:
-        for _ in range(CID_ATTEMPTS):
-            cid = self._environment.random_bytes(self.length)
-            if cid not in self._routes:
-                break
-        self.issued.add(cid)
-        if self.connection is not None:
-            self._routes[cid] = self.connection
-        return cid, reset_token(self._key, cid)
-
-    def adopt(self, connection: QuicConnection) -> None:
-        """The connection exists now: its first ID, issued while it was made, leads to it."""
-        self.connection = connection
-        for cid in self.issued:
-            self._routes[cid] = connection
-
-    def retire(self, cid: bytes) -> None:
-        self.issued.discard(cid)
-        self._routes.pop(cid, None)
-
-    def expect_reset(self, token: bytes) -> None:
-        if self.connection is not None:
-            hidden = hide_token(self._key, token)
-            self._expected.add(hidden)
-            self._reset_routes[hidden] = self.connection
-
-    def forget_reset(self, token: bytes) -> None:
-        hidden = hide_token(self._key, token)
-        self._expected.discard(hidden)
-        self._reset_routes.pop(hidden, None)
-
-    def detach(self) -> None:
-        """The connection is forgotten: break the tie, so that it dies by reference counting."""
-        for cid in self.issued:
-            self._routes.pop(cid, None)
-        for hidden in self._expected:
-            self._reset_routes.pop(hidden, None)
-        self.issued.clear()
-        self._expected.clear()
-        self.connection = None
-
-
 class Stub:
     """What is left of a closed connection: its last datagram, repeated to a peer that did not hear it (RFC 9000 §10.2.1)."""
 
@@ -314,12 +245,22 @@ class Endpoint:
         self._answer_time = -inf
         self._configuration: QuicConfiguration | None = None
         self._policy: Policy = retry_under_load
+        self._make: Callable[..., QuicConnection] = QuicConnection
+        self._takers: dict[QuicConnection, Callable[[Received], None]] = {}
         self._now = 0.0
 
     # --- roles -------------------------------------------------------------------------------------------------------
 
-    def listen(self, configuration: QuicConfiguration, policy: Policy = retry_under_load) -> None:
-        """Offer new connections to `policy`. `RuntimeError` when already listening, `ValueError` without certificate."""
+    def listen(
+        self,
+        configuration: QuicConfiguration,
+        policy: Policy = retry_under_load,
+        make: Callable[..., QuicConnection] = QuicConnection,
+    ) -> None:
+        """Offer new connections to `policy`; `make` makes those that it accepts, from the arguments of `QuicConnection`.
+
+        `RuntimeError` when already listening, `ValueError` without certificate.
+        """
         if self._configuration is not None:
             raise RuntimeError("the endpoint is listening already: stop_listening() first")
         if configuration.is_client:
@@ -327,6 +268,7 @@ class Endpoint:
         configuration.validate()
         self._configuration = configuration
         self._policy = policy
+        self._make = make
 
     def stop_listening(self) -> None:
         """Refuse new connections from now on; those that exist go on."""
@@ -341,11 +283,22 @@ class Endpoint:
 
     def connect(self, configuration: QuicConfiguration, remote: Hashable, now: float) -> QuicConnection:
         """Start a connection to `remote`. The driver then sends what it wants."""
-        issuer = self._issuer()
-        connection = QuicConnection(configuration=configuration, issuer=issuer, environment=self._environment)
-        self._adopt(connection, issuer)
+        connection = self.prepare(configuration)
         connection.connect(remote, now)
         return connection
+
+    def prepare(
+        self, configuration: QuicConfiguration, make: Callable[..., QuicConnection] = QuicConnection
+    ) -> QuicConnection:
+        """A client's connection that has yet to `connect()`; `make` makes it, from the arguments of `QuicConnection`."""
+        issuer = self._issuer()
+        connection = make(configuration=configuration, issuer=issuer, environment=self._environment)
+        self._adopt(connection, issuer)
+        return connection
+
+    def divert(self, connection: QuicConnection, taker: Callable[[Received], None]) -> None:
+        """Somebody else drives `connection`: `taker` is given its datagrams, and it is never in `touched`."""
+        self._takers[connection] = taker
 
     def _issuer(self) -> EndpointIssuer:
         return EndpointIssuer(
@@ -400,9 +353,13 @@ class Endpoint:
             self._receive_unknown(datagram, cid, received, now)
 
     def _deliver(self, connection: QuicConnection, received: Received, now: float) -> None:
-        connection.receive_datagrams(received, now)
-        if not self.touched or self.touched[-1] is not connection:
-            self.touched.append(connection)
+        taker = self._takers.get(connection)
+        if taker is not None:
+            taker(received)
+        else:
+            connection.receive_datagrams(received, now)
+            if not self.touched or self.touched[-1] is not connection:
+                self.touched.append(connection)
         if connection in self.half_open and (connection.is_handshake_complete or connection.is_terminated):
             self.half_open.discard(connection)
         if connection.is_handshake_confirmed and connection in self._first_cids:
@@ -411,6 +368,7 @@ class Endpoint:
     def forget(self, connection: QuicConnection) -> None:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
         self.connections.pop(connection, None)
+        self._takers.pop(connection, None)
         self.half_open.discard(connection)
         key = self._first_cids.pop(connection, None)
         if key is not None:
@@ -505,7 +463,7 @@ class Endpoint:
         chosen = configuration or self._configuration
         assert chosen is not None  # stop_listening() refuses those that are undecided
         issuer = self._issuer()
-        connection = QuicConnection(
+        connection = self._make(
             configuration=chosen,
             original_destination_connection_id=incoming.original_cid,
             retry_source_connection_id=incoming.header.destination_cid if incoming.address_validated else None,

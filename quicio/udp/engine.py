@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 RECEIVE_BURST: Final = 128  # datagrams read before connections get their turns: a few milliseconds of work
 TRANSMIT_QUANTUM: Final = 32  # datagrams of one connection before the next one sends: larger is hardly cheaper
 FLUSH_ROUNDS: Final = 8  # quanta that one connection may send in one flush: a few milliseconds of work
+POSTED_LIMIT: Final = 1024  # datagrams of others that wait for a blocked socket; beyond it they are dropped
 BLOCKED_PATIENCE: Final = 0.010  # seconds between timer wake-ups while the socket would block
 
 
@@ -60,6 +61,7 @@ class Engine:
         self._queued: set[QuicConnection] = set()  # those in `_ready`
         self._unsettled: dict[QuicConnection, None] = {}  # those whose timer may have moved since it was last read
         self._blocked: Transmit | None = None  # what the socket would block on
+        self._posted: deque[Transmit] = deque()  # what `post` could not send yet
         self._resumes = inf  # when to go on with a flush that ended with more to send: at once, or never
         self._patience_ends = -inf  # while blocked: when timers may wake the loop again
         self._is_closed = False
@@ -102,6 +104,19 @@ class Engine:
     def fileno(self) -> int:
         """What to wait on; -1 once closed."""
         return self._sock.fileno()
+
+    def posted_size(self) -> int:
+        """Bytes that were given to `post` and wait for the socket."""
+        return sum(len(datagram) for transmit in self._posted for datagram in transmit.datagrams)
+
+    def watch_errors(self, is_wanted: bool) -> None:
+        """Have `next_error` tell what ICMP says of peers: see `UdpSocket.watch_errors`."""
+        if not self._is_closed:
+            self._sock.watch_errors(is_wanted)
+
+    def next_error(self) -> tuple[int, Address] | None:
+        """The next error of a peer, its errno and the peer's address, while errors are watched."""
+        return None if self._is_closed else self._sock.next_error()
 
     def is_dirty(self, connection: QuicConnection) -> bool:
         """Whether `connection` was touched and has not been asked to its end for what it wants to send."""
@@ -157,6 +172,15 @@ class Engine:
         self._unsettled.pop(connection, None)
         self._queued.discard(connection)
 
+    def post(self, transmit: Transmit) -> None:
+        """Send datagrams that somebody else made; they wait their turn while the socket would block (`POSTED_LIMIT`)."""
+        if self._is_closed or len(self._posted) >= POSTED_LIMIT:
+            return
+        if self._blocked is not None or self._posted:
+            self._posted.append(transmit)
+        else:
+            self._send(transmit)
+
     def flush(self, now: float) -> bool:
         """Send what is wanted. False: the socket would block, so call again when it is writable.
 
@@ -177,6 +201,7 @@ class Engine:
         self._is_closed = True
         self._sock.close()
         self._blocked = None
+        self._posted.clear()
         self._deadlines.clear()
         self._ready.clear()
         self._queued.clear()
@@ -200,6 +225,9 @@ class Engine:
             if not self._sock.send(blocked):
                 return False
             self._blocked = None
+        while self._posted:
+            if not self._send(self._posted.popleft()):
+                return False
         while (answer := self._endpoint.next_transmit()) is not None:
             if not self._send(answer):
                 return False

@@ -59,8 +59,14 @@ class OptionNumbers:
     ipv6_recvtclass: int = 0
     ipv6_pktinfo: int = 0
     ipv6_recvpktinfo: int = 0
+    ip_recverr: int = 0
+    ipv6_recverr: int = 0
     ip_dont_fragment: tuple[int, int] = (0, 0)  # option and value, at level IP
     ipv6_dont_fragment: tuple[int, int] = (0, 0)
+
+    def error_items(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Level and kind of the ancillary items that carry what ICMP said."""
+        return (IP, self.ip_recverr), (IPV6, self.ipv6_recverr)
 
 
 LINUX: Final = OptionNumbers(
@@ -71,6 +77,8 @@ LINUX: Final = OptionNumbers(
     ipv6_recvtclass=66,
     ipv6_pktinfo=50,
     ipv6_recvpktinfo=49,
+    ip_recverr=11,
+    ipv6_recverr=25,
     ip_dont_fragment=(10, 3),  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
     ipv6_dont_fragment=(23, 3),
 )
@@ -126,6 +134,12 @@ def enable(sock: socket.socket, wanted: Features, numbers: OptionNumbers) -> Fea
         pktinfo=msg and wanted.pktinfo and _set_levels(sock, (numbers.ip_pktinfo, 1), (numbers.ipv6_recvpktinfo, 1)),
         dont_fragment=wanted.dont_fragment and _set_levels(sock, numbers.ip_dont_fragment, numbers.ipv6_dont_fragment),
     )
+
+
+def report_errors(sock: socket.socket, numbers: OptionNumbers, is_wanted: bool) -> bool:
+    """Have the system keep what ICMP says, with the address that it is about (Linux), or drop it; False when it cannot."""
+    value = int(is_wanted)
+    return _set_levels(sock, (numbers.ip_recverr, value), (numbers.ipv6_recverr, value))
 
 
 def enlarge_buffer(sock: socket.socket, option: int) -> int:

@@ -23,6 +23,7 @@ The only user of this class is `Engine`.
 
 import errno
 import socket
+import sys
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from types import TracebackType
@@ -39,6 +40,7 @@ from quicio.udp.offload import (
     enlarge_buffer,
     option_numbers,
     platform_features,
+    report_errors,
 )
 
 RECEIVE_SIZE: Final = 65_536  # bytes; more than any UDP payload or GRO batch, so that nothing is cut
@@ -50,6 +52,7 @@ NO_IPV6: Final = frozenset(
 GSO_REFUSED: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE})
 WSAEMSGSIZE: Final = 10040  # Windows has its own number for EMSGSIZE
 WOULD_BLOCK: Final = errno.EAGAIN
+ERROR_QUEUE: Final[int] = getattr(socket, "MSG_ERRQUEUE", 0)
 REUSE_PORT: Final[int | None] = getattr(socket, "SO_REUSEPORT", None)
 
 Create = Callable[[int, int], socket.socket]
@@ -136,6 +139,7 @@ class UdpSocket:
         self.receive_buffer_size: int = enlarge_buffer(sock, socket.SO_RCVBUF)
         self.send_buffer_size: int = enlarge_buffer(sock, socket.SO_SNDBUF)
         self._ancillary = Ancillary(self.features, self._numbers)
+        self._is_watching_errors = False
         self._ancillary_size = ancillary_size  # room for incoming items; grows when it was too small
         self._buffer = bytearray(0 if self.features.msg else RECEIVE_SIZE)
         self.last_error: OSError | None = None
@@ -245,6 +249,30 @@ class UdpSocket:
         self.datagrams_received += 1
         self.bytes_received += size
         return Received([bytes(memoryview(self._buffer)[:size])], remote, self._fixed_host, 0)
+
+    def watch_errors(self, is_wanted: bool) -> None:
+        """Have the system keep what ICMP says of each peer, for `next_error`; or stop, and drop what was kept.
+
+        While it is watched the socket counts as readable until `next_error` gave all. Not to be left on: anybody can forge
+        ICMP. Nothing where the system cannot do it (other than Linux).
+        """
+        wanted = is_wanted and self.features.msg and ERROR_QUEUE != 0
+        self._is_watching_errors = report_errors(self._sock, self._numbers, wanted) and wanted
+
+    def next_error(self) -> tuple[int, Address] | None:
+        """The next error that the system reports of a peer: errno and the peer's address; None when there is no more."""
+        while self._is_watching_errors:
+            try:
+                _, items, _, peer = self._sock.recvmsg(0, ANCILLARY_SIZE_LIMIT, ERROR_QUEUE)
+                address = address_from_system(peer)
+            except ValueError:
+                continue
+            except OSError:
+                return None
+            for level, kind, data in items:
+                if (level, kind) in self._numbers.error_items():
+                    return int.from_bytes(data[:4], sys.byteorder), address
+        return None
 
     # --- sending -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,201 @@
+"""`connect()`: from a name to a connection, on one socket.
+
+The name may have several addresses: `RacingConnection` has the first that answers, within one connection and one protocol. The
+socket is dual-stack where there is IPv6, and is not connected, so that the connection can follow a server that moves.
+
+What `connect()` returns can be used in three ways: as `async with`, whose end closes the connection and waits until it has
+terminated; with `__aenter__` called by hand; or awaited, after which the connection owns its socket and closes it when it has
+terminated itself.
+
+The configuration is the caller's: a copy of it is used, with the server's name filled in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Generator
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, cast
+
+from quicio.asyncio.protocol import QuicConnectionProtocol, QuicStreamHandler
+from quicio.asyncio.transport import EngineTransport
+from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.connection import QuicTokenHandler
+from quicio.quic.endpoint import Endpoint
+from quicio.quic.racing import RacingConnection
+from quicio.tls.tickets import SessionTicketHandler
+from quicio.udp.address import Address, address_from_system
+from quicio.udp.socket import open_socket
+
+__all__ = ["connect"]
+
+REFUSALS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+
+
+def connect(
+    host: str,
+    port: int,
+    *,
+    configuration: QuicConfiguration | None = None,
+    create_protocol: Callable[..., QuicConnectionProtocol] | None = QuicConnectionProtocol,
+    session_ticket_handler: SessionTicketHandler | None = None,
+    stream_handler: QuicStreamHandler | None = None,
+    token_handler: QuicTokenHandler | None = None,
+    wait_connected: bool = True,
+    local_port: int = 0,
+) -> Connecting:
+    """Connect to a QUIC server: `async with connect(...) as protocol:`, or `protocol = await connect(...)`.
+
+    `create_protocol(connection, stream_handler=...)` makes the protocol. `stream_handler(reader, writer)` is called for each
+    stream that the server opens. With `wait_connected` the handshake is waited for; without, nothing is sent until something
+    transmits. `local_port` is the port to send from. `session_ticket_handler` and `token_handler` are called with what the
+    server issues for later connections.
+
+    Raises a `quicio.ConnectError`, a `ConnectionError`, when the handshake fails; `OSError` when the port is taken and
+    `socket.gaierror` for an unknown host; `ValueError` for a configuration that no client can use.
+    """
+    return Connecting(
+        host,
+        port,
+        configuration=configuration,
+        create_protocol=create_protocol or QuicConnectionProtocol,
+        handlers={"session_ticket_handler": session_ticket_handler, "token_handler": token_handler},
+        stream_handler=stream_handler,
+        wait_connected=wait_connected,
+        local_port=local_port,
+    )
+
+
+class Connecting:
+    """What `connect()` returns: enter it or await it, once."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        configuration: QuicConfiguration | None,
+        create_protocol: Callable[..., QuicConnectionProtocol],
+        handlers: dict[str, Any],
+        stream_handler: QuicStreamHandler | None,
+        wait_connected: bool,
+        local_port: int,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._given = configuration
+        self._create_protocol = create_protocol
+        self._handlers = handlers
+        self._stream_handler = stream_handler
+        self._wait_connected = wait_connected
+        self._local_port = local_port
+        self._protocol: QuicConnectionProtocol | None = None
+        self._is_used = False
+
+    async def __aenter__(self) -> QuicConnectionProtocol:
+        self._protocol = await self._open()
+        return self._protocol
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._protocol is None:
+            raise RuntimeError("this connect() was not entered: use `async with connect(...)`")
+        await end(self._protocol)
+
+    def __await__(self) -> Generator[Any, None, QuicConnectionProtocol]:
+        return self._open().__await__()
+
+    async def _open(self) -> QuicConnectionProtocol:
+        if self._is_used:
+            raise RuntimeError("connect() can be entered or awaited once: call it again for another connection")
+        self._is_used = True
+        configuration = client_configuration(self._given, self._host)
+        loop = asyncio.get_running_loop()
+        sock, addresses = await open_towards(loop, self._host, self._port, self._local_port)
+        try:
+            endpoint = Endpoint(connection_id_length=configuration.connection_id_length)
+            transport = EngineTransport(loop, sock, endpoint)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            quic = endpoint.prepare(configuration, partial(RacingConnection, addresses=addresses, **self._handlers))
+            protocol = self._create_protocol(quic, stream_handler=self._stream_handler)
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            protocol._connection_terminated_handler = lambda: cast(None, loop.call_soon(transport.close))
+            Refusals(protocol, transport, cast(RacingConnection, quic))
+        except BaseException:
+            transport.close()
+            raise
+        try:
+            protocol.connect(addresses[0], transmit=self._wait_connected)
+            if self._wait_connected:
+                await protocol.wait_connected()
+        except BaseException:
+            await end(protocol)
+            raise
+        return protocol
+
+
+async def end(protocol: QuicConnectionProtocol) -> None:
+    """Close a connection, wait until it has terminated, and close its transport."""
+    transport = protocol._transport
+    assert transport is not None
+    try:
+        protocol.close()
+        await protocol.wait_closed()
+    finally:
+        transport.close()
+        await asyncio.sleep(0)  # connection_lost is called; the transport's tasks end
+
+
+def client_configuration(given: QuicConfiguration | None, host: str) -> QuicConfiguration:
+    """The copy of the caller's configuration that the connection is made with. Raises `ValueError`."""
+    if given is None:
+        return QuicConfiguration(is_client=True, server_name=host)
+    if not given.is_client:
+        raise ValueError("connect() takes a client's configuration: QuicConfiguration(is_client=True, ...)")
+    given.validate()
+    return given.replaced(server_name=host if given.server_name is None else given.server_name)
+
+
+async def open_towards(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, local_port: int
+) -> tuple[socket.socket, list[Address]]:
+    """A socket, and the addresses of the server that it reaches, in the resolver's order. Raises `OSError`."""
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    addresses = list(dict.fromkeys(address_from_system(sockaddr) for *_, sockaddr in found))
+    sock = open_socket(None, local_port)
+    if sock.family == socket.AF_INET:
+        addresses = [address for address in addresses if ":" not in address[0]]
+    if not addresses:
+        sock.close()
+        raise OSError(errno.EAFNOSUPPORT, f"{host} has no address that this host reaches")
+    return sock, addresses
+
+
+class Refusals:
+    """Tells a connection that is being made which addresses ICMP says nobody listens at."""
+
+    def __init__(self, protocol: QuicConnectionProtocol, transport: EngineTransport, quic: RacingConnection) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._quic = quic
+        transport.after_reading = self._look
+        transport.engine.watch_errors(True)
+
+    def _look(self) -> None:
+        engine = self._transport.engine
+        while not self._quic.is_settled and (error := engine.next_error()) is not None:
+            code, address = error
+            if code in REFUSALS:
+                self._quic.refuse(address)
+                self._protocol.transmit()
+        if self._quic.is_settled:
+            engine.watch_errors(False)
+            self._transport.after_reading = None

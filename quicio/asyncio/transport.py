@@ -1,0 +1,236 @@
+"""A `DatagramTransport` over the `Engine`: sockets, wake-ups and time for the asyncio face.
+
+asyncio's own datagram transport makes a call to the protocol for each datagram and a system call for each that is sent. Here
+the transport owns an `Engine`, and whole bursts go between the socket and the connections that are *attached*: their protocols
+are only told that there are events. To everybody else it is a transport like any other: `sendto` sends one datagram.
+
+It cannot be run by tasks of a task group as the anyio face is: `await connect()` has no scope that could own them, and
+`transmit()` must have sent when it returns. So everything happens in callbacks of the loop: a persistent reader, a writer while
+the socket would block, one timer. A loop without `add_reader` (Windows' proactor) gets two tasks instead, which the transport
+owns and ends.
+
+Rules:
+- The timer is set anew only when the engine's deadline comes nearer. One that fires early looks and goes on waiting: deadlines
+  mostly move away, with each acknowledgement.
+- A failure of the socket or the engine closes the transport, with the error as the reason.
+- Closing it closes the socket at once. Attached connections are told, and run out their closing periods by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as socket_module
+import warnings
+from asyncio.trsock import TransportSocket
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from quicio.quic.transmit import Transmit
+from quicio.udp.address import address_from_system
+from quicio.udp.engine import Engine
+from quicio.udp.socket import UdpSocket
+
+if TYPE_CHECKING:
+    from quicio.quic.connection import QuicConnection
+    from quicio.quic.endpoint import Endpoint
+
+__all__ = ["EngineTransport"]
+
+OnEvents = Callable[[], None]
+OnClosed = Callable[[Exception | None], None]
+
+
+class EngineTransport(asyncio.DatagramTransport):
+    """The transport of `connect()` and `serve()`. It owns the bound UDP socket `sock` from now on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket_module.socket, endpoint: Endpoint) -> None:
+        self._is_closing = True  # until it is open
+        super().__init__()
+        self._loop = loop
+        udp = UdpSocket(sock)
+        self.engine: Engine = Engine(udp, endpoint, on_events=self._on_events)
+        self.endpoint: Endpoint = endpoint
+        self.after_reading: Callable[[], None] | None = None  # called after each burst
+        self._protocol: asyncio.BaseProtocol | None = None
+        self._attached: dict[QuicConnection, tuple[OnEvents, OnClosed]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = inf
+        self._is_writing = False
+        self._tasks: set[asyncio.Task[None]] = set()  # only on loops without add_reader
+        host, port = self.engine.local_address
+        is_ipv6 = udp.family == socket_module.AF_INET6
+        self._extra_facts: dict[str, Any] = {
+            "sockname": (host, port, 0, 0) if is_ipv6 else (host, port),
+            "socket": TransportSocket(sock),
+        }
+        self._is_closing = False
+        self._wait_on(loop.add_reader, anyio.wait_readable, self._on_readable)
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def attach(self, quic: QuicConnection, on_events: OnEvents, on_closed: OnClosed) -> None:
+        """Drive `quic`: `on_events()` is called when it may have events, `on_closed(error)` when the transport is closed."""
+        self._attached[quic] = (on_events, on_closed)
+
+    def detach(self, quic: QuicConnection) -> None:
+        """Drive `quic` no more."""
+        if self._attached.pop(quic, None) is not None:
+            self.engine.forget(quic)
+
+    def flush(self, quic: QuicConnection) -> None:
+        """Send what `quic` and others have to send, now."""
+        if not self._is_closing:
+            self.engine.touch(quic)
+            self._run(self.engine.flush)
+
+    def _on_events(self, quic: QuicConnection) -> None:
+        callbacks = self._attached.get(quic)
+        if callbacks is not None:
+            callbacks[0]()
+            if quic.is_terminated:
+                self._attached.pop(quic, None)
+
+    # --- the loop's callbacks ----------------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[float], object]) -> None:
+        """A piece of the engine's work, and the waits that follow from it."""
+        try:
+            work(self._loop.time())
+        except Exception as error:
+            self._fail(error)
+            return
+        if self.engine.deadline < self._armed:
+            self._arm()
+        if self.engine.is_blocked and not self._is_writing:
+            self._is_writing = True
+            self._wait_on(self._loop.add_writer, anyio.wait_writable, self._on_writable)
+
+    def _on_readable(self) -> None:
+        if self._is_closing:
+            return
+        self._run(self.engine.readable)
+        if self.after_reading is not None:
+            self.after_reading()
+
+    def _on_writable(self) -> None:
+        if self._is_closing:
+            return
+        self._run(self.engine.flush)
+        if self._is_writing and not self.engine.is_blocked:
+            self._is_writing = False
+            if not self._tasks:
+                self._loop.remove_writer(self.engine.fileno())
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = self.engine.deadline
+        self._timer = self._loop.call_at(self._armed, self._on_timer) if self._armed < inf else None
+
+    def _on_timer(self) -> None:
+        armed, self._armed, self._timer = self._armed, inf, None
+        if self._is_closing:
+            return
+        now = max(armed, self._loop.time())  # a loop's clock may be coarser than its timers
+        if self.engine.deadline <= now:
+            self._run(lambda _: self.engine.expired(now))
+        else:
+            self._arm()
+
+    def _wait_on(
+        self,
+        add: Callable[[int, Callable[[], None]], object],
+        wait: Callable[[int], Awaitable[None]],
+        callback: Callable[[], None],
+    ) -> None:
+        """Have `callback` called whenever the socket is ready, by the loop or, where it cannot, by a task."""
+        try:
+            add(self.engine.fileno(), callback)
+        except NotImplementedError:
+            task = self._loop.create_task(self._keep_waiting(wait, callback))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _keep_waiting(self, wait: Callable[[int], Awaitable[None]], callback: Callable[[], None]) -> None:
+        while not self._is_closing:
+            await wait(self.engine.fileno())
+            callback()
+            if callback == self._on_writable and not self._is_writing:
+                return
+            await asyncio.sleep(0)
+
+    # --- what asyncio asks of a transport ----------------------------------------------------------------------------
+
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
+        """Send one datagram to `addr`, a numeric address as `getaddrinfo` gives it. Nothing once closing."""
+        if addr is None:
+            raise ValueError("the socket is not connected: sendto() needs an address")
+        if not self._is_closing:
+            self.engine.post(Transmit([bytes(data)], address_from_system(addr)))
+            self._run(self.engine.flush)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`sockname` or `socket`."""
+        return self._extra_facts.get(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes given to `sendto` that wait for the socket."""
+        return self.engine.posted_size()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Whose `connection_lost` is called in the end."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol that was set."""
+        assert self._protocol is not None, "no protocol was set"
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self._is_closing
+
+    def abort(self) -> None:
+        """As `close()`."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. The protocol's `connection_lost` follows. Idempotent."""
+        self._close(None)
+
+    def _fail(self, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {"message": "the QUIC transport failed", "exception": error, "transport": self, "protocol": self._protocol}
+        )
+        self._close(error)
+
+    def _close(self, error: Exception | None) -> None:
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self.after_reading = None
+        fileno = self.engine.fileno()
+        if self._tasks:
+            anyio.notify_closing(fileno)
+            for task in self._tasks:
+                task.cancel()
+        else:
+            self._loop.remove_reader(fileno)
+            self._loop.remove_writer(fileno)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.engine.close()
+        attached = list(self._attached.values())
+        self._attached.clear()
+        for _, on_closed in attached:
+            on_closed(error)
+        if self._protocol is not None:
+            self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def __del__(self) -> None:
+        if not self._is_closing:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.engine.close()
