@@ -105,7 +105,9 @@ def frame(random: Random) -> bytes:
     if kind == 0x06:
         return crypto_frame(random.choice((0, 1, 100, 60000)), data)
     if 0x08 <= kind <= 0x0F:
-        return stream_frame(random.randrange(12), random.choice((0, 1, 10, 5000, 1 << 19, 1 << 61)), data, bool(kind & 1))
+        return stream_frame(
+            random.randrange(12), random.choice((0, 1, 10, 5000, 1 << 19, 1 << 61)), data, bool(kind & 1)
+        )
     if kind == 0x18:
         sequence, retire = random.randrange(40), random.randrange(40)
         cid = random.randbytes(random.choice((8, 8, 8, 0, 20, 21)))
@@ -120,7 +122,9 @@ def frame(random: Random) -> bytes:
         code = number(random) if kind == 0x1D else b""
         return head + code + bytes((len(data),)) + data
     fields = {0x04: 3, 0x05: 2, 0x10: 1, 0x11: 2, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 2, 0x16: 1, 0x17: 1}.get(kind, 0)
-    return head + b"".join([number(random) if random.randrange(3) else varint(random.randrange(12)) for _ in range(fields)])
+    return head + b"".join(
+        [number(random) if random.randrange(3) else varint(random.randrange(12)) for _ in range(fields)]
+    )
 
 
 def ack_frame(random: Random, kind: int) -> bytes:
@@ -185,7 +189,9 @@ class PoliteFrames:
 
     def _sending(self) -> int:
         """A stream that the victim may send on."""
-        known = [number for number, stream in self.rude.victim._parts.streams.streams.items() if stream.send is not None]
+        known = [
+            number for number, stream in self.rude.victim._parts.streams.streams.items() if stream.send is not None
+        ]
         return self.random.choice(known or self._peer_streams[:1])
 
     def _receiving(self) -> int:
@@ -267,7 +273,9 @@ class Attack:
         stream_id = random.randrange(8)
         commands: list[Callable[[], object]] = [
             lambda: victim.open_stream(bool(random.randrange(2))),
-            lambda: victim.send_stream_data(stream_id, random.randbytes(random.randrange(3000)), not random.randrange(4)),
+            lambda: victim.send_stream_data(
+                stream_id, random.randbytes(random.randrange(3000)), not random.randrange(4)
+            ),
             lambda: victim.reset_stream(stream_id, 1),
             lambda: victim.stop_stream(stream_id, 2),
             lambda: victim.send_datagram_frame(random.randbytes(random.randrange(1500))),
@@ -292,12 +300,16 @@ class Attack:
     def _header_and_garbage(self) -> bytes:
         """A first byte, a version and connection IDs that lead to the victim, then anything."""
         random = self.random
-        cid = random.choice((self.victim.host_cid, self.victim._parts.initial_cid, random.randbytes(random.randrange(24))))
+        cid = random.choice(
+            (self.victim.host_cid, self.victim._parts.initial_cid, random.randbytes(random.randrange(24)))
+        )
         if random.randrange(2):
             return bytes((0x40 | random.randrange(64),)) + cid + random.randbytes(random.randrange(60))
         version = random.choice((VERSION_1, VERSION_2, 0, 0x1A2A3A4A)).to_bytes(4, "big")
         source = random.randbytes(random.choice((0, 8, 20)))
-        head = bytes((0xC0 | random.randrange(64),)) + version + bytes((len(cid),)) + cid + bytes((len(source),)) + source
+        head = (
+            bytes((0xC0 | random.randrange(64),)) + version + bytes((len(cid),)) + cid + bytes((len(source),)) + source
+        )
         return head + number(random) + number(random) + random.randbytes(random.choice((0, 40, 1200)))
 
     def _mutated_datagram(self) -> bytes:
@@ -305,7 +317,9 @@ class Attack:
         return mutate(data, self.random) if self.random.randrange(4) else data
 
     def _epoch(self) -> int:
-        epochs = [epoch for epoch in (EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT) if self.rude.sealing[epoch] is not None]
+        epochs = [
+            epoch for epoch in (EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT) if self.rude.sealing[epoch] is not None
+        ]
         return self.random.choice(epochs)
 
     def _seal(self, epoch: int, payload: bytes) -> bytes:
@@ -443,7 +457,9 @@ class EndpointAttack:
             return random.randbytes(random.choice((0, 1, 6, 20, 40, 1199, 1200)))
         if kind == 1:
             version = random.choice((VERSION_1, VERSION_2, 0, 0x1A2A3A4A)).to_bytes(4, "big")
-            cids = b"".join([bytes((size,)) + random.randbytes(size) for size in random.choices((0, 7, 8, 20, 255), k=2)])
+            cids = b"".join(
+                [bytes((size,)) + random.randbytes(size) for size in random.choices((0, 7, 8, 20, 255), k=2)]
+            )
             return bytes((0xC0 | random.randrange(64),)) + version + cids + random.randbytes(random.choice((5, 1200)))
         data = random.choice(self.pool)
         return data if kind == 2 else mutate(data, random)

@@ -74,7 +74,9 @@ def _check_application(connection: QuicConnection) -> None:
     assert streams.receiving.fragment_count <= MAX_CONNECTION_FRAGMENTS + 1
     for peer in streams.counts.peer:
         kind = 2 if peer.is_unidirectional else 0
-        is_open = [stream for stream in streams.streams.values() if not stream.is_local and stream.stream_id & 2 == kind]
+        is_open = [
+            stream for stream in streams.streams.values() if not stream.is_local and stream.stream_id & 2 == kind
+        ]
         assert len(is_open) <= peer.size
         assert len(peer.finished) <= peer.size + 1
     assert parts.datagrams._received <= MAX_RECEIVED_DATAGRAMS
