@@ -235,8 +235,7 @@ class Outbound:
             self._fill(packet, now)
             if not packet.pieces:
                 if this_kind == FULL:
-                    parts.recompute_wants()
-                    parts.loss.on_app_limited(path)
+                    self._note_drained(path)
                 break
             if this_kind == PROBE:
                 probes[APPLICATION] -= 1
@@ -259,7 +258,16 @@ class Outbound:
             if parts.observer is not None:
                 parts.observer.on_sealed(EPOCH_ONE_RTT, number, payload, path, now)
             if total < size:
+                if this_kind == FULL:
+                    self._note_drained(path)
                 break
+
+    def _note_drained(self, path: Path) -> None:
+        """Data, not the window, ended the burst: unless somebody has more all the same, nobody need be asked again."""
+        parts = self._parts
+        parts.recompute_wants()
+        if not parts.wants.mask & APPLICATION_BIT:
+            parts.loss.on_app_limited(path)
 
     def _probe_mtu(self, path: Path, now: float, size: int, sealing: SealingKey) -> Transmit:
         """A PING padded to the size under test (RFC 8899 §4.1, RFC 9000 §14.4): alone, never part of a batch."""
