@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-ROWS = {int(match[1]): match[2] for match in re.finditer(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE)}
+CELLS = re.compile(r"^\| (\d+) \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+ROWS = {int(match[1]): match[2] for match in CELLS.finditer(PAGE)}
+TESTS = [(int(match[1]), path) for match in CELLS.finditer(PAGE) for path in re.findall(r"`([\w/]+\.py)`", match[3])]
 MENTION = re.compile(r"`(?P<name>[A-Z][A-Z_]+)`(?: = (?P<value>[\d.]+))?|`(?P<module>quicio\.[\w.]+)`")
 
 
@@ -41,3 +43,13 @@ def test_a_limit_is_what_the_page_says(number: int, name: str, value: str | None
         assert limit or name in Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     else:
         assert limit == float(value)
+
+
+@pytest.mark.parametrize(("number", "path"), TESTS)
+def test_the_tests_of_a_row_name_it(number: int, path: str) -> None:
+    text = (Path(__file__).resolve().parents[1] / path).read_text(encoding="utf-8")
+    assert re.search(rf"\brows? (?:\d+(?:, | and ))*{number}\b|row_{number:02}_", text, re.IGNORECASE)
+
+
+def test_every_row_has_tests_but_for_what_is_not_offered() -> None:
+    assert set(ROWS) - {number for number, _ in TESTS} == {22, 27}
