@@ -191,12 +191,10 @@ class QuicConnectionProtocol(asyncio.DatagramProtocol):
             self.datagram_received(datagram, received.remote)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is closed: the connection ends, and terminates after its closing period."""
+        """The transport is closed, and the connection over."""
         self._is_batched = False
-        if self._quic.close_reason is None:
-            self._quic.close(QuicErrorCode.INTERNAL_ERROR, 0, f"the transport was closed{f': {exc}' if exc else ''}")
+        self._quic.abandon(f"the transport was closed{f': {exc}' if exc else ''}")
         if not self._closed.is_set():
-            self._transmit_singly()
             self._process_soon()
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:

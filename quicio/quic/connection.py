@@ -32,7 +32,7 @@ from quicio.quic.paths.connection_ids import ConnectionIdIssuer
 from quicio.quic.sealing import short_overhead
 from quicio.quic.statistics import ConnectionStatistics
 from quicio.quic.transmit import Received, Transmit
-from quicio.quic.wire.constants import INTERNAL_ERROR, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
+from quicio.quic.wire.constants import INTERNAL_ERROR, NO_VIABLE_PATH, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
 from quicio.quic.wire.headers import INITIAL_PACKET, is_known_version, parse_long_header
 from quicio.tls.context import Handshake as TlsHandshake
 from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
@@ -504,6 +504,11 @@ class QuicConnection:
             lifecycle.end_at_once(reason, life.CAUSE_LOCAL)
         else:
             lifecycle.close(reason, life.CAUSE_LOCAL, self._parts.pto())
+
+    def abandon(self, reason_phrase: str) -> None:
+        """The way to the peer is gone for good: terminate at once, without a closing period for which nobody could wait."""
+        self._parts.lifecycle.abandon(CloseReason(NO_VIABLE_PATH, False, False, reason_phrase, 0))
+        self._parts.connection_ids.retire_all()
 
     # --- what it knows -----------------------------------------------------------------------------------------------
 

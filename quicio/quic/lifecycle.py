@@ -192,6 +192,13 @@ class Lifecycle(Component):
         self._note_closing(reason, cause)
         self._terminate()
 
+    def abandon(self, reason: CloseReason) -> None:
+        """Nothing can be sent or received any more: the end, in any state; `reason` where there was none."""
+        if self.state < TERMINATED:
+            if self.close_reason is None:
+                self._note_closing(reason, CAUSE_LOCAL)
+            self._terminate()
+
     def _note_closing(self, reason: CloseReason, cause: int) -> None:
         self.close_reason = reason
         self.close_cause = cause

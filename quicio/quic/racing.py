@@ -26,7 +26,6 @@ from quicio.quic.connection import NetworkAddress, QuicConnection
 from quicio.quic.events import CloseReason
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.transmit import Received, Transmit
-from quicio.quic.wire.constants import NO_VIABLE_PATH
 
 MAX_FLIGHT: Final = 16  # packets kept for addresses that join later
 MAX_ADDRESSES: Final = 8  # that are tried
@@ -98,8 +97,7 @@ class RacingConnection(QuicConnection):
             self._parts.paths.active.remote = self._running[0]
             return
         self._settle()
-        reason = CloseReason(NO_VIABLE_PATH, False, False, f"Nobody listens at {remote}", 0)
-        self._parts.lifecycle.end_at_once(reason, life.CAUSE_LOCAL)
+        self.abandon(f"nobody listens at {remote}")
 
     def _join(self) -> None:
         if not self._waiting:
