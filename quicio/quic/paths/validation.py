@@ -24,12 +24,14 @@ from quicio.quic.component import Component, Token, Wants
 from quicio.quic.events import PathChanged, QuicEvent
 from quicio.quic.paths.connection_ids import ConnectionIds, PeerConnectionId
 from quicio.quic.paths.path import Path, is_blocked_port, is_same_host
+from quicio.quic.recovery.rtt import K_INITIAL_RTT
 from quicio.quic.wire.constants import APPLICATION, APPLICATION_BIT
 from quicio.quic.wire.frames import encode_path_challenge, encode_path_response
 from quicio.quic.wire.packet_builder import PacketBuilder
 
 MAX_PATHS: Final = 4
 MAX_CHALLENGES: Final = 4
+INITIAL_PTO: Final = 3 * K_INITIAL_RTT  # seconds; of a path of which nothing is known yet (RFC 9002 §6.2.2)
 PATH_FRAME_SIZE: Final = 9
 TOKEN_CHALLENGE: Final = 0
 TOKEN_RESPONSE: Final = 1
@@ -201,8 +203,8 @@ class Paths(Component):
     def _validate(self, path: Path, now: float) -> None:
         path.challenge_is_due = True
         path.challenges = []
-        pto = max(path.rtt.pto(0.025), self.active.rtt.pto(0.025))
-        path.validation_deadline = now + 3 * pto
+        pto = max(path.rtt.pto(0.025), self.active.rtt.pto(0.025), INITIAL_PTO)
+        path.validation_deadline = now + 3 * pto  # RFC 9000 §8.2.4
         self._set_deadline()
         self._note_pending(path)
 
@@ -244,13 +246,16 @@ class Paths(Component):
                 continue
             path.validation_deadline = inf
             path.challenge_is_due = False
-            if path is not self.active:
-                self._forget(path)
-                continue
             back = self._last_validated
-            if not path.is_validated and back is not None and back in self.known:
-                self._switch(back)
-                self._forget(path)
+            if path is not self.active:
+                if path is not back or self.active.is_validated:  # else it may still be the way back
+                    self._forget(path)
+            elif not path.is_validated:
+                if back is not None and back in self.known:
+                    self._switch(back)
+                    self._forget(path)
+                else:
+                    self._validate(path, now)  # there is nowhere else to go
             # otherwise the best path that there is has fallen silent: the idle timeout will tell
         self._set_deadline()
 
