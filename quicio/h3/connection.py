@@ -180,6 +180,11 @@ class H3Connection(MessageReader):
         """The lowest identifier in a GOAWAY of the peer (RFC 9114 §5.2); None when there was none."""
         return self._received_goaway
 
+    @property
+    def sent_goaway(self) -> int | None:
+        """The identifier in our last GOAWAY; None when there was none."""
+        return self._sent_goaway
+
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool = False) -> None:

@@ -36,7 +36,7 @@ from quicio.h3.headers import check_request
 from quicio.http.body import Body
 from quicio.http.fields import Fields, FieldsLike, encode_fields
 from quicio.http.receiving import Informational
-from quicio.http.sending import Data
+from quicio.http.sending import Data, SendingMessage
 from quicio.http.session import H3_CODES, ClientSession, Exchange, status_of
 from quicio.http.target import DEFAULT_PORT, authority_of, parse_url, path_of
 from quicio.quic.configuration import QuicConfiguration
@@ -118,6 +118,8 @@ class Client(TypedAttributeProvider):
         return self.request("POST", url, headers=headers, body=body)
 
     def _head(self, method: str, url: str, headers: FieldsLike, body: Content | None) -> Headers:
+        if body is not None and not isinstance(body, Data | AsyncIterable):
+            raise TypeError(f"a body is bytes or an asynchronous iterable of bytes, not {type(body).__name__}")
         result: Headers = [
             (b":method", method.encode("latin-1")),
             (b":scheme", b"https"),
@@ -213,7 +215,7 @@ class _Requesting(Scope[Response]):
         if is_whole:
             self._session.link.driver.settle()
         elif isinstance(body, Data) and sending.has_room_for(len(body)):
-            await self._send_body(exchange)
+            await self._upload(exchange)
         else:
             self._group = anyio.create_task_group()
             await self._group.__aenter__()
@@ -222,10 +224,8 @@ class _Requesting(Scope[Response]):
     async def _upload(self, exchange: Exchange) -> None:
         try:
             await self._send_body(exchange)
-        except QuicError:
-            pass  # the server wants no more, or is gone: the response tells
-        except anyio.ClosedResourceError:
-            pass  # closed on this side
+        except _NoMoreWanted:
+            pass
         except Exception as error:
             self._crash = error
             self._session.abort(exchange.stream_id, H3_CODES.cancelled)
@@ -235,20 +235,23 @@ class _Requesting(Scope[Response]):
     async def _send_body(self, exchange: Exchange) -> None:
         sending = exchange.sending
         body = self._body
-        has_trailers = callable(self._trailers) or bool(encode_fields(self._trailers))
         if isinstance(body, Data):
-            await sending.send(body, is_last=not has_trailers)
+            await _push(sending, body)
         elif body is not None:
             async with AsyncExitStack() as stack:
                 close = getattr(body, "aclose", None)
                 if close is not None:
                     stack.push_async_callback(close)
                 async for piece in body:
-                    await sending.send(piece)
-        if has_trailers:
-            sending.send_trailers(encode_fields(self._trailers() if callable(self._trailers) else self._trailers))
-        else:
-            sending.finish()
+                    await _push(sending, piece)
+        trailers = encode_fields(self._trailers() if callable(self._trailers) else self._trailers)
+        try:
+            if trailers:
+                sending.send_trailers(trailers)
+            else:
+                sending.finish()
+        except DONE as error:
+            raise _NoMoreWanted from error
         self._session.link.driver.settle()
 
     async def _end(self, exchange: Exchange) -> None:
@@ -261,6 +264,21 @@ class _Requesting(Scope[Response]):
         await self._end(self._exchange)
         if self._crash is not None and (error is None or is_cancellation(error)):
             raise self._crash
+
+
+class _NoMoreWanted(Exception):
+    """The server asked to stop, the connection was lost, or the exchange was closed here: the response tells which."""
+
+
+DONE: Final = (QuicError, anyio.ClosedResourceError)
+
+
+async def _push(sending: SendingMessage, piece: Data) -> None:
+    """Send a piece of a body. What sending raises is not to be taken for what the body's own iterable raises."""
+    try:
+        await sending.send(piece)
+    except DONE as error:
+        raise _NoMoreWanted from error
 
 
 def _same(error: Exception) -> Exception:
@@ -315,6 +333,9 @@ def connect(
     return _ConnectingClient(connecting, authority or authority_of(name, port))
 
 
+_Ask = Callable[[Client], AbstractAsyncContextManager[Response]]
+
+
 class _Opening(Scope[Response]):
     """The scope of one request on a connection of its own."""
 
@@ -334,9 +355,6 @@ class _Opening(Scope[Response]):
 
     async def _leave(self, error: BaseException | None) -> None:
         await self._stack.__aexit__(type(error) if error is not None else None, error, None)
-
-
-_Ask = Callable[[Client], AbstractAsyncContextManager[Response]]
 
 
 def open_url(

@@ -72,9 +72,9 @@ class ReceivingMessage:
         self.informational: deque[Informational] = deque()
         self.trailers: Headers = []
         self.has_content: bool = True  # False: whatever content-length says, nothing will come
-        self.is_finished = False  # all of it is here, behind the chunks
-        self.is_closed = False  # by its user
-        self.buffered = 0  # bytes of content that nobody has taken
+        self.is_finished: bool = False  # all of it is here, behind the chunks
+        self.is_closed: bool = False  # by its user
+        self.buffered: int = 0  # bytes of content that nobody has taken
         self._chunks: deque[bytes] = deque()
         self._offset = 0  # of the first chunk: what was handed out of it
         self._error: Callable[[], Exception] | None = None
@@ -176,9 +176,6 @@ class ReceivingMessage:
 
     def on_content(self, data: bytes) -> None:
         """A part of the content."""
-        if self.is_closed:
-            self._session.grant(self.stream_id, len(data))
-            return
         chunks = self._chunks
         self.buffered += len(data)
         if len(chunks) > 1 and len(chunks[-1]) + len(data) <= MERGE_BELOW:

@@ -139,7 +139,7 @@ class Request(Body):
         if not 100 <= status <= 199:
             raise ValueError("an interim response has a status from 100 to 199: use respond() for the final one")
         await checkpoint_if_cancelled()
-        self._exchange.sending.send_informational([_status(status), *encode_fields(headers)])
+        await self._exchange.sending.send_informational([_status(status), *encode_fields(headers)])
         self._link.driver.settle()
         await checkpoint()
 

@@ -52,9 +52,9 @@ class SendingMessage:
         self._session = session
         self.stream_id: int = stream_id
         self.has_content: bool = True  # False: what is sent as content is dropped
-        self.is_started = False  # the header section was sent
-        self.is_finished = False  # the end was sent
-        self.is_closed = False  # by its user, or reset
+        self.is_started: bool = False  # the header section was sent
+        self.is_finished: bool = False  # the end was sent
+        self.is_closed: bool = False  # by its user, or reset
         self.stop_code: int | None = None  # the peer no longer reads
         self._expected: int | None = None  # the content-length that was announced
         self._size = 0
@@ -77,9 +77,11 @@ class SendingMessage:
 
     # --- sections ----------------------------------------------------------------------------------------------------
 
-    def send_informational(self, headers: Headers) -> None:
-        """Queue an interim response."""
+    async def send_informational(self, headers: Headers) -> None:
+        """Send an interim response, waiting for room."""
         self.check()
+        while not self.has_room_for(1):
+            await self._wait_for_room()
         if self.is_started:
             raise RuntimeError("an interim response comes before the response: it has been started already")
         self._send_section(headers, False)

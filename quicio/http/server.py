@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
-from anyio import TASK_STATUS_IGNORED
+from anyio import TASK_STATUS_IGNORED, TypedAttributeProvider
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
@@ -41,7 +41,7 @@ logger: logging.Logger = logging.getLogger("quicio")
 MAX_REQUESTS: Final = 128  # handlers of one connection that run at a time
 
 
-class Server:
+class Server(TypedAttributeProvider):
     """A running server, as `task_group.start(serve, ...)` returns it."""
 
     def __init__(self, listener: Listener, handler: Handler[Request], on_error: OnError, max_requests: int) -> None:

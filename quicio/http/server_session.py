@@ -38,7 +38,7 @@ class ServerSession(Session):
     def __init__(self, link: Link, configuration: QuicConfiguration, header_timeout: float = HEADER_TIMEOUT) -> None:
         super().__init__(link, configuration)
         self.requests: Mailbox[Exchange] = Mailbox("accepting requests from")
-        self.shutting_down = anyio.Event()
+        self.shutting_down: anyio.Event = anyio.Event()
         self._header_timeout = header_timeout
         self._awaited: dict[int, float] = {}  # streams without a header section yet, and until when they may be so
         self._awaiting = anyio.Event()
@@ -147,7 +147,7 @@ class ServerSession(Session):
                 self.h3.goaway()
         except (QuicError, anyio.ClosedResourceError):
             return  # the connection has ended meanwhile
-        self._refused_from = (self._seen.bounds()[1] if self._seen else 0) << 2
+        self._refused_from = self.h3.sent_goaway
         self.link.flush()
         self._end_if_done()
 

@@ -63,7 +63,7 @@ class Exchange:
         self.stream_id: int = stream_id
         self.receiving: ReceivingMessage = ReceivingMessage(session, stream_id)
         self.sending: SendingMessage = SendingMessage(session, stream_id)
-        self.given_up = False  # the peer no longer wants it, or the connection was lost
+        self.given_up: bool = False  # the peer no longer wants it, or the connection was lost
         self.on_given_up: Callable[[], None] | None = None
 
     def give_up(self) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/3 clients and servers on the loopback interface, and a peer that says what no client of ours would."""
+"""HTTP/3 clients and servers on the loopback interface, handlers that never end, and a client that says anything."""
 
 from __future__ import annotations
 
@@ -70,3 +70,40 @@ async def eventually(condition: Any) -> None:
     with anyio.fail_after(10):
         while not condition():
             await anyio.sleep(0.005)
+
+
+class Ending:
+    """A handler that waits for ever, and notes how that ended."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.started = 0
+        self.cancelled = 0
+        self.start = anyio.Event()
+
+    async def __call__(self, request: Request) -> None:
+        self.running += 1
+        self.started += 1
+        self.start.set()
+        try:
+            await self.handle(request)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def handle(self, request: Request) -> None:
+        await anyio.sleep_forever()
+
+
+class EndingMidBody(Ending):
+    async def handle(self, request: Request) -> None:
+        await request.start_response(200)
+        while True:
+            await request.send(bytes(10_000))
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(10_000)

@@ -343,6 +343,24 @@ async def test_closing_a_request_stops_its_upload_while_the_response_goes_on() -
         assert await response.read() == b"still here"
 
 
+async def test_a_body_may_be_anything_that_is_iterated() -> None:
+    class Pieces:
+        def __init__(self) -> None:
+            self.left = 3
+
+        def __aiter__(self) -> Pieces:
+            return self
+
+        async def __anext__(self) -> bytes:
+            self.left -= 1
+            if self.left < 0:
+                raise StopAsyncIteration
+            return b"piece"
+
+    async with talking(echo) as client, client.post("/", body=Pieces()) as response:
+        assert await response.read() == b"piecepiecepiece"
+
+
 # --- trailers and interim responses ----------------------------------------------------------------------------------
 
 
@@ -449,6 +467,8 @@ async def test_what_cannot_be_asked_raises_at_the_call() -> None:
             client.get("/", headers={"x": "€"})
         with pytest.raises(TypeError, match="async with request"):
             await client.get("/")  # type: ignore[misc]  # the mistake is the point
+        with pytest.raises(TypeError, match="not str"):
+            client.post("/", body="text")  # type: ignore[arg-type]  # the mistake is the point
         requesting = client.get("/")
         async with requesting:
             with pytest.raises(RuntimeError, match="once"):
@@ -525,5 +545,6 @@ async def test_one_client_for_several_tasks_and_names() -> None:
         assert (reason.code, reason.is_application) == (0x100, True)
         assert str(server.local_address[1]) in repr(server)
         assert server.extra_attributes
-        async with visiting(server) as client:
+        async with visiting(server) as client, client.get("/") as response:
+            assert repr(response) == "<Response 200>"
             assert client.authority == f"127.0.0.1:{server.local_address[1]}"
