@@ -527,6 +527,22 @@ def test_row_18_forged_datagrams_make_no_path() -> None:
     assert rude.datagrams == []
 
 
+def test_row_18_a_packet_that_moves_and_retires_all_connection_ids() -> None:
+    """Rows 13 and 18: the new path is dropped for want of an ID by the packet that then makes it the active one."""
+    rude = confirmed()
+    retire_all = b"\x18" + varint(30) + varint(30) + b"\x08" + bytes(24)
+    rude.deliver(rude.packet(EPOCH_ONE_RTT, retire_all + b"\x01" + bytes(1100)), remote=ELSEWHERE)
+    paths = rude.victim._parts.paths
+    assert paths.active.remote == ELSEWHERE
+    assert paths.active in paths.known
+    for _ in range(10):
+        rude.now += 1.0
+        rude.victim.handle_timer(rude.now)
+        rude.listen()
+    assert rude.victim.get_peer_address() == RUDE_ADDRESS
+    check_bounds(rude.victim)
+
+
 def test_row_18_nobody_migrates_in_the_handshake() -> None:
     """Row 18: RFC 9000 §9; and a server's address does not change at all."""
     rude = RudePeer(victim_is_client=False).to_handshake()

@@ -31,6 +31,7 @@ def check_bounds(connection: QuicConnection) -> None:
     _check_application(connection)
     parts = connection._parts
     assert len(parts.paths.known) <= MAX_PATHS
+    assert parts.paths.active in parts.paths.known
     for path in parts.paths.known:
         assert len(path.challenges) <= MAX_CHALLENGES
         assert len(path.response) <= 8

@@ -138,6 +138,7 @@ class Paths(Component):
         """The highest-numbered packet so far came on `path` and is not just a probe (RFC 9000 §9.3)."""
         if self._is_client or path is self.active:
             return
+        self.admit(path)  # frames of this very packet may have retired the connection ID that it would use
         old = self.active
         if old.is_validated:
             self._last_validated = old
