@@ -237,12 +237,15 @@ class BaseConnecting(Scope[C]):
             else:
                 if error is None:
                     await self._end_handlers(connection)
-                await connection.leave(error)
+                await self._end_connection(connection, error)
         finally:
             self._stop_driver()
             await leave_group(group)
         if self._crash is not None and (error is None or is_cancellation(error)):
             raise self._crash
+
+    async def _end_connection(self, connection: C, error: BaseException | None) -> None:
+        await connection.leave(error)
 
     async def _end_handlers(self, connection: C) -> None:
         if self._handlers_running:
