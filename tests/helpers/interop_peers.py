@@ -28,9 +28,10 @@ Facts = dict[str, Any]
 
 
 def environment() -> dict[str, str]:
-    """The environment of a peer: it finds `helpers`, and is not measured for coverage of quicio, which it does not use."""
+    """The environment of a peer: it finds `helpers` and quicio, and is not measured for coverage."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return ours | {"PYTHONPATH": str(PEERS.parent.parent)}
+    tests = PEERS.parent.parent
+    return ours | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
 
 
 class PeerServer:
