@@ -38,6 +38,11 @@ def test_every_error_is_a_quic_error_with_a_message_a_code_and_a_reason(kind: ty
     assert kind(code=0, reason=REASON).code == 0  # 0 is a code too
 
 
+def test_the_frame_that_caused_an_error_is_told() -> None:
+    assert QuicError("x", reason=CloseReason(10, False, True, "why", 6)).frame_type == 6
+    assert QuicError("x").frame_type is None
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_errors_survive_pickling_and_copying(kind: type[QuicError]) -> None:
     error = kind("what happened", code=5, reason=REASON)

@@ -325,7 +325,7 @@ def test_a_connection_id_that_is_in_use_is_not_issued_again() -> None:
     assert token == reset_token(b"key", cid)
 
 
-def test_the_first_packets_of_a_client_find_their_connection_until_it_is_confirmed() -> None:
+def test_the_first_packets_of_a_client_find_their_connection_as_long_as_it_lives() -> None:
     """RFC 9000 §7.2: they carry an ID that the client chose."""
     endpoint = listening()
     connection, data = client()
@@ -340,8 +340,11 @@ def test_the_first_packets_of_a_client_find_their_connection_until_it_is_confirm
         for datagram, _ in connection.datagrams_to_send(0.1):
             receive(endpoint, datagram, now=0.1)
     assert server.is_handshake_confirmed
-    assert not endpoint._initial_routes
     assert len(endpoint.half_open) == 0
+    receive(endpoint, data, now=0.2)  # somebody repeats it much later
+    assert list(endpoint.connections) == [server]
+    endpoint.forget(server)
+    assert not endpoint._initial_routes
 
 
 def test_the_same_chosen_id_from_two_addresses_is_two_connections() -> None:
