@@ -236,6 +236,7 @@ class Endpoint:
         self._reset_routes: dict[bytes, QuicConnection] = {}  # by what stands for the peer's stateless reset token
         self._issuers: dict[QuicConnection, EndpointIssuer] = {}
         self._first_cids: dict[QuicConnection, tuple[bytes, Hashable]] = {}
+        # Kept as long as the connection: a late or repeated first packet must not start another one.
         self._initial_routes: dict[tuple[bytes, Hashable], QuicConnection] = {}
         self._undecided: dict[tuple[bytes, Hashable], Incoming] = {}
         self._decided: dict[tuple[bytes, Hashable], float] = {}  # not accepted; until when what else comes is dropped
@@ -362,8 +363,6 @@ class Endpoint:
                 self.touched.append(connection)
         if connection in self.half_open and (connection.is_handshake_complete or connection.is_terminated):
             self.half_open.discard(connection)
-        if connection.is_handshake_confirmed and connection in self._first_cids:
-            self._initial_routes.pop(self._first_cids.pop(connection), None)
 
     def forget(self, connection: QuicConnection) -> None:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
