@@ -294,10 +294,12 @@ class QuicConnection:
         self._guarded(lambda: self._parts.run_timers(now), now)
 
     def decide(self, decision_id: int, answer: object) -> None:
-        """Answer a `DecisionNeeded` event.
+        """Answer a `DecisionNeeded` event. Once the connection is closing nothing is decided any more.
 
         `ValueError` when no such decision is awaited, `TypeError` or `ValueError` for an answer that cannot be used.
         """
+        if self._is_closing():
+            return
         now = self._now
         try:
             self._parts.handshake.decide(decision_id, answer)
