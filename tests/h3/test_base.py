@@ -103,6 +103,32 @@ def test_records_of_aborted_streams_are_bounded(monkeypatch: pytest.MonkeyPatch)
     assert rude.error is None
 
 
+def test_a_request_that_is_not_read_on_may_still_be_answered() -> None:
+    """RFC 9114 §4.1: the peer is asked to stop without an error; that it then resets its side is no failure."""
+    rude = server()
+    for number in range(base.FAILURE_TOLERANCE + 1):
+        stream_id = 4 * number
+        rude.headers(stream_id, REQUEST)
+        rude.h3.stop_reading(stream_id)
+        rude.h3.stop_reading(stream_id)
+        assert rude.quic.stopped[stream_id] == ErrorCode.H3_NO_ERROR
+        assert rude.frame(stream_id, DATA, b"dropped") == []
+        assert rude.reset(stream_id) == []
+        rude.h3.send_headers(stream_id, RESPONSE, end_stream=True)
+        assert stream_id not in rude.h3._stream
+    assert rude.error is None
+    assert rude.quic.resets() == {}
+
+
+def test_streams_reset_before_a_byte_are_counted() -> None:
+    """Security row 19: opening and resetting streams without a word."""
+    rude = server()
+    for number in range(base.FAILURE_TOLERANCE + 1):
+        assert rude.error is None, number
+        rude.reset(4 * number)
+    assert rude.error == ErrorCode.H3_EXCESSIVE_LOAD
+
+
 def test_what_comes_after_an_abort_is_dropped() -> None:
     rude = server()
     rude.headers(0, REQUEST)

@@ -230,6 +230,20 @@ async def test_a_shutdown_answers_what_has_come_and_refuses_the_rest() -> None:
         assert (reason.code, reason.by_peer) == (ErrorCode.H3_NO_ERROR, True)
 
 
+async def test_a_shutdown_is_announced_a_round_trip_before_it_refuses() -> None:
+    """RFC 9114 §5.2: so a request that was under way meanwhile is not refused."""
+    heard: list[int] = []
+    handler = Ending()
+    async with serving(handler) as server, rude(server) as client:
+        client.on_goaway = heard.append  # type: ignore[method-assign]  # a spy on one session
+        client.h3.send_headers(await client.link.open(False), HEAD, end_stream=True)
+        client.link.flush()
+        await handler.start.wait()
+        await server.aclose()
+        await eventually(lambda: len(heard) == 2)
+    assert heard == [2**62 - 4, 4]
+
+
 async def test_serve_returns_after_a_shutdown() -> None:
     async def answer(request: Request) -> None:
         await request.respond(200)
