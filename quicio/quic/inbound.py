@@ -166,6 +166,13 @@ class Inbound:
         else:
             self.packets_dropped += 1
 
+    def _may_come(self, epoch: int) -> bool:
+        """Whether keys for packets of `epoch` can still come. Those of 0-RTT come with a server's answer or never."""
+        parts = self.parts
+        if parts.handshake.is_complete or epoch == EPOCH_INITIAL:
+            return False
+        return epoch != EPOCH_ZERO_RTT or not (parts.is_client or parts.keys.sealing[EPOCH_HANDSHAKE] is not None)
+
     def _retry_waiting(self) -> None:
         parts = self.parts
         while parts.handshake.new_keys:
@@ -174,10 +181,10 @@ class Inbound:
             self._waiting = []
             for packet in waiting:
                 if parts.keys.opening[packet.epoch] is None:
-                    if parts.handshake.is_complete:
-                        self.packets_dropped += 1  # there will be no keys for it any more
-                    else:
+                    if self._may_come(packet.epoch):
                         self._waiting.append(packet)
+                    else:
+                        self.packets_dropped += 1
                     continue
                 self._path = packet.path
                 self._ecn = packet.ecn
@@ -238,7 +245,7 @@ class Inbound:
         else:
             opening = parts.keys.opening[epoch]
         if opening is None:
-            if epoch != EPOCH_INITIAL and not parts.handshake.is_complete:
+            if self._may_come(epoch):
                 self._wait(datagram, position, epoch)
             else:
                 self.packets_dropped += 1
