@@ -2,7 +2,8 @@
 
 Until the handshake is confirmed nobody knows which keys the peer has, so the close goes into a packet of every space that we
 can send in. In Initial and Handshake packets an application's close is sent as APPLICATION_ERROR without its reason, which
-must not show before the peer is known. A peer that closed is answered once, with NO_ERROR, so that it knows (§10.2.2). The closing state keeps the keys it needs for this and nothing else.
+must not show before the peer is known. A peer that closed is answered once, with NO_ERROR, so that it knows (§10.2.2). The
+closing state keeps the keys it needs for this and nothing else.
 
 In the application space an ACK of all that came stands before the close: the ACK that a delay was holding back would never be
 sent, and the peer would take what it sent last for lost.
