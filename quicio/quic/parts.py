@@ -59,7 +59,7 @@ class Parts:
         self.observer: Observer | None = None
         # Those that write, ACKs apart: first what others wait for, bulk data last.
         self.writers: list[Component] = [handshake, paths, connection_ids, lifecycle, datagrams, streams]
-        self.timed: list[Component] = [lifecycle, loss, acks, paths]
+        self.timed: list[Component] = [lifecycle, loss, acks, paths, streams]
         self.initial_cid = b""  # what the Initial keys are derived from
         self.initial_token = b""  # what a client's Initial packets carry
         self._are_parameters_applied = False

@@ -18,6 +18,7 @@ from quicio.quic.events import StreamDataReceived
 from quicio.quic.paths.connection_ids import ACTIVE_CONNECTION_ID_LIMIT, MAX_PENDING_RETIREMENTS, MAX_SEQUENCE_GAPS
 from quicio.quic.recovery.acks import MAX_RECEIVED_RANGES
 from quicio.quic.recovery.sent_packets import MAX_SKIPPED_NUMBERS
+from quicio.quic.streams.limits import RESET_BURST, RESETS_PER_SECOND
 from quicio.quic.streams.reassembly import MAX_CONNECTION_FRAGMENTS, MAX_FRAGMENTS, SMALL_PIECE
 from quicio.quic.wire.constants import (
     APPLICATION,
@@ -37,6 +38,7 @@ from quicio.tls.constants import MAX_FINISHED_SIZE, MAX_SERVER_HELLO_SIZE, MAX_T
 from quicio.tls.messages import NewSessionTicket
 from sim.bounds import check_bounds
 from sim.rude import RudePeer, crypto_frame, stream_frame, varint
+from sim.world import World
 
 BOTH = pytest.mark.parametrize("victim_is_client", [False, True], ids=["server", "client"])
 RESET_TOKEN = bytes(range(16))
@@ -452,3 +454,22 @@ def test_row_19_rapid_reset_gets_no_more_streams_than_handlers_ended() -> None:
     limit = rude.frames("MAX_STREAMS_BIDI")[-1][0]
     assert limit <= 128 + 65
     check_bounds(rude.victim)
+
+
+def test_row_19_a_peer_that_only_resets_is_slowed_down() -> None:
+    """RESET_BURST streams at once, then RESETS_PER_SECOND: whatever its handlers do."""
+    world = World(19, server={"max_streams_uni": 64})
+    client, server = world.establish()
+    world.run(limit=1.0)
+    start = world.now
+    opened = 0
+    while world.now < start + 3.0:
+        stream_id = client.connection.open_stream(is_unidirectional=True)
+        if stream_id is None:
+            world.run(limit=0.01)
+            continue
+        opened += 1
+        client.connection.send_stream_data(stream_id, b"x")
+        client.connection.reset_stream(stream_id, 1)
+    assert RESET_BURST < opened <= 64 + RESET_BURST + 4.0 * RESETS_PER_SECOND
+    assert server.connection.close_reason is None

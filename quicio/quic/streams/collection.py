@@ -18,6 +18,7 @@ what a peer can make us hold is within its limits.
 """
 
 from collections import deque
+from math import inf
 from typing import Final
 
 from quicio.quic.component import Component, Token, Wants
@@ -32,13 +33,14 @@ from quicio.quic.events import (
 from quicio.quic.recovery.rtt import RttEstimator
 from quicio.quic.streams.flow import ReceiveWindow
 from quicio.quic.streams.invariants import check_buffers, check_credit, check_limits, check_queues
-from quicio.quic.streams.limits import MAX_STREAMS_TOKEN, MAX_WAITING_STREAMS, LocalStreams, StreamCounts
+from quicio.quic.streams.limits import MAX_STREAMS_TOKEN, MAX_WAITING_STREAMS, RESET_WAIT, LocalStreams, StreamCounts
 from quicio.quic.streams.receiving import STOP_TOKEN, Receiving
 from quicio.quic.streams.scheduler import URGENCIES
 from quicio.quic.streams.sending import RESET_TOKEN, STREAM_DATA_TOKEN, Sending
 from quicio.quic.streams.stream import (
     NOT_STOPPED,
     RECEIVE_DATA_READ,
+    RECEIVE_RESET_READ,
     SEND_DATA_RECVD,
     SEND_RESET_SENT,
     ReceiveHalf,
@@ -111,6 +113,7 @@ class Streams(Component):
         self._credit_bidi_local = 0  # what the peer grants at first: on streams that we open,
         self._credit_bidi_remote = 0  # on bidirectional streams that it opens,
         self._credit_uni = 0  # and on unidirectional streams
+        self._now = 0.0  # of the last burst or timer
         self._checked: dict[str | int, int] = {}  # limits as `check_invariants` last saw them
 
     # --- the peer's limits ------------------------------------------------------------------------------------------------
@@ -292,7 +295,16 @@ class Streams(Component):
 
     def collect_events(self, now: float) -> None:
         """Once a burst: an event for each stream that has new data in order, or came to its end."""
+        self._now = now
+        self.counts.refill(now)
         self.receiving.collect()
+
+    def on_timer(self, now: float) -> None:
+        """Look again at the places of reset streams that were withheld."""
+        self._now = now
+        self.counts.refill(now)
+        self.deadline = now + RESET_WAIT if self.counts.withheld else inf
+        self._wake()
 
     def on_handed_out(self, event: StreamDataReceived) -> None:
         """`next_event()` gave `event` to the application, which grants its credit unless the stream is held."""
@@ -339,7 +351,10 @@ class Streams(Component):
         if stream.is_local:
             self.counts.local[kind].finished.add(index, index + 1)
         else:
-            self.counts.note_closed(self.counts.peer[kind], index)
+            was_reset = receive is not None and receive.state == RECEIVE_RESET_READ
+            self.counts.note_closed(self.counts.peer[kind], index, was_reset)
+            if self.counts.withheld and self.deadline == inf:
+                self.deadline = self._now + RESET_WAIT
             self._wake()
 
     # --- the application --------------------------------------------------------------------------------------------------

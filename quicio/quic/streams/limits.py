@@ -9,7 +9,9 @@ leave two integers.
 
 Credit for the peer's streams comes back when a stream is closed both ways (and, on native faces, released by its user:
 `collection.py`). It is batched: MAX_STREAMS is due when half the window came back, or when it would at least double what
-the peer has left.
+the peer has left. Streams that the peer itself reset are cheap for it and dear for us, so the places that they held come back
+from a bucket of `RESET_BURST` that fills by `RESETS_PER_SECOND`: a peer that opens and resets as fast as it can is slowed
+down to that, and nobody else notices.
 """
 
 from heapq import heappop, heappush
@@ -24,6 +26,10 @@ from quicio.quic.wire.rangeset import RangeSet
 # Kinds of tokens, their second item; `sending.py` and `receiving.py` have those below.
 MAX_STREAMS_TOKEN: Final = 7  # peer streams, limit
 STREAMS_BLOCKED_TOKEN: Final = 8  # local streams, limit
+
+RESET_BURST: Final = 1024  # places of streams that the peer reset, given back at once
+RESETS_PER_SECOND: Final = 256.0  # and in the long run
+RESET_WAIT: Final = 0.1  # seconds between two looks at places that are withheld
 
 COUNT_FRAMES_SIZE: Final = 4 * 9  # MAX_STREAMS and STREAMS_BLOCKED of both kinds
 MAX_WAITING_STREAMS: Final = 16384  # streams written to beyond the peer's limit, each type
@@ -76,7 +82,7 @@ class LocalStreams:
 class PeerStreams:
     """Streams of one type that the peer opens. `size` is how many it may have open at a time."""
 
-    __slots__ = ("closed", "finished", "is_lost", "is_unidirectional", "limit", "opened", "size", "type_bits")
+    __slots__ = ("closed", "finished", "is_lost", "is_unidirectional", "limit", "opened", "size", "type_bits", "withheld")
 
     def __init__(self, type_bits: int, size: int) -> None:
         self.type_bits: int = type_bits
@@ -86,12 +92,25 @@ class PeerStreams:
         self.opened: int = 0  # highest index seen, plus one
         self.is_lost: bool = False  # the frame that told `limit` was lost
         self.closed: int = 0
+        self.withheld: int = 0  # closed too, but their places are not given back yet
         self.finished: RangeSet = RangeSet()
 
     def note_closed(self, index: int) -> None:
         """A stream is closed for good: its place may be given to another."""
         self.finished.add(index, index + 1)
         self.closed += 1
+
+    def withhold(self) -> None:
+        """The place of the stream that was closed last is not given back before `give_back`."""
+        self.closed -= 1
+        self.withheld += 1
+
+    def give_back(self, most: int) -> int:
+        """Give back at most so many of the places withheld; returns how many."""
+        count = min(most, self.withheld)
+        self.withheld -= count
+        self.closed += count
+        return count
 
     def target(self) -> int:
         """The limit that would let the peer have `size` streams open."""
@@ -106,7 +125,7 @@ class PeerStreams:
 class StreamCounts:
     """The four counts of a connection, and the frames about them: MAX_STREAMS, STREAMS_BLOCKED (RFC 9000 §19.11, §19.14)."""
 
-    __slots__ = ("due", "local", "peer")
+    __slots__ = ("_reset_credit", "_reset_time", "due", "local", "peer")
 
     def __init__(self, local_bit: int, max_streams_bidi: int, max_streams_uni: int) -> None:
         peer_bit = 1 - local_bit
@@ -119,6 +138,8 @@ class StreamCounts:
             PeerStreams(peer_bit | 2, max_streams_uni),
         )
         self.due = False
+        self._reset_credit = float(RESET_BURST)
+        self._reset_time = 0.0
 
     def note_blocked(self, local: LocalStreams) -> None:
         """Somebody wants to open a stream beyond the peer's limit."""
@@ -127,11 +148,32 @@ class StreamCounts:
             local.is_told = False
             self.due = True
 
-    def note_closed(self, peer: PeerStreams, index: int) -> None:
-        """One of the peer's streams is closed."""
+    def note_closed(self, peer: PeerStreams, index: int, was_reset: bool) -> None:
+        """One of the peer's streams is closed; `was_reset` by the peer."""
         peer.note_closed(index)
+        if was_reset:
+            if self._reset_credit < 1.0:
+                peer.withhold()
+            else:
+                self._reset_credit -= 1.0
         if peer.is_due():
             self.due = True
+
+    @property
+    def withheld(self) -> int:
+        """How many places of reset streams wait to be given back."""
+        return self.peer[0].withheld + self.peer[1].withheld
+
+    def refill(self, now: float) -> None:
+        """Time has passed: give back what it allows."""
+        gained = (now - self._reset_time) * RESETS_PER_SECOND
+        self._reset_time = now
+        self._reset_credit = min(self._reset_credit + gained, float(RESET_BURST))
+        for peer in self.peer:
+            if peer.withheld:
+                self._reset_credit -= peer.give_back(int(self._reset_credit))
+                if peer.is_due():
+                    self.due = True
 
     def write(self, packet: PacketBuilder, owner: Component) -> None:
         """Whatever is due, if all of it fits."""

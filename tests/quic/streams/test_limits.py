@@ -6,7 +6,7 @@ import pytest
 
 from helpers.streams import Pair, Side
 from quicio.quic.events import StreamsAvailable
-from quicio.quic.streams.limits import MAX_WAITING_STREAMS, PeerStreams
+from quicio.quic.streams.limits import MAX_WAITING_STREAMS, RESET_BURST, RESETS_PER_SECOND, PeerStreams, StreamCounts
 from quicio.quic.wire import constants as c
 from quicio.quic.wire.constants import QuicConnectionError
 
@@ -206,3 +206,25 @@ def test_a_peer_that_has_little_left_gets_places_early() -> None:
     pair.server.drain()
     assert pair.server.write().payload == bytes((c.MAX_STREAMS_UNI, 17))
     pair.check()
+
+
+def test_places_of_reset_streams_come_back_at_a_bounded_rate() -> None:
+    """security.md row 19: RESET_BURST at once, then RESETS_PER_SECOND; streams that end well are not held back."""
+    counts = StreamCounts(0, RESET_BURST + 100, 100)
+    peer = counts.peer[0]
+    counts.refill(10.0)
+    for index in range(RESET_BURST + 50):
+        counts.note_closed(peer, index, True)
+    assert peer.closed == RESET_BURST
+    assert counts.withheld == 50
+    counts.note_closed(peer, RESET_BURST + 50, False)
+    assert peer.closed == RESET_BURST + 1
+    counts.refill(10.0 + 10 / RESETS_PER_SECOND)
+    assert counts.withheld == 40
+    counts.refill(20.0)
+    assert counts.withheld == 0
+    assert peer.closed == RESET_BURST + 51
+    counts.refill(1e6)  # an idle time earns one burst, no more
+    for index in range(RESET_BURST + 51, 2 * RESET_BURST + 100):
+        counts.note_closed(peer, index, True)
+    assert counts.withheld == 49
