@@ -58,7 +58,14 @@ class Soak:
             seed,
             up=[self.nat.outward(), *narrow, *rough(loss, burst=1 + seed % 3, **rough_links)],
             down=[*narrow, *rough(loss, burst=1 + seed % 3, **rough_links), self.nat.inward()],
-            client={"supported_versions": client_versions, "ecn": ecn, "idle_timeout": 60.0, "handshake_timeout": 60.0},
+            # Only a client that speaks now and then keeps what is behind a NAT alive.
+            client={
+                "supported_versions": client_versions,
+                "ecn": ecn,
+                "idle_timeout": 60.0,
+                "handshake_timeout": 60.0,
+                "keep_alive": 1.0,
+            },
             server={"supported_versions": server_versions, "ecn": ecn, "idle_timeout": 60.0, "handshake_timeout": 60.0},
             policy=retry_all if seed % 4 == 1 else retry_under_load,
         )
