@@ -142,6 +142,8 @@ class Inbound:
         parts.acks.end_burst(now)
         if parts.handshake.is_complete:
             parts.streams.collect_events(now)
+        if parts.observer is not None:
+            parts.observer.on_metrics(parts.paths.active, now)
         self._rearm(now)
 
     def _rearm(self, now: float) -> None:

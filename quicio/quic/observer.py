@@ -22,7 +22,7 @@ class Observer:
         """A packet was built; `payload` is its frames."""
 
     def on_metrics(self, path: Path, now: float) -> None:
-        """An ACK or a loss changed RTT, window or bytes in flight of `path`."""
+        """A burst was processed: its ACKs may have changed RTT, window or bytes in flight of `path`, the active one."""
 
 
 class GuardedObserver(Observer):

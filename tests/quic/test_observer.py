@@ -122,3 +122,15 @@ def test_watching_can_end() -> None:
     connection.connect("server", 0.0)
     assert connection.datagrams_to_send(0.0)
     assert recorder.seen == []
+
+
+def test_metrics_are_told_once_a_burst() -> None:
+    world = World(1)
+    client, _ = world.establish()
+    recorder = Recorder()
+    client.connection.observe(recorder)
+    client.connection.send_ping(1)
+    world.run(limit=1.0)
+    kinds = [kind for kind, _, _ in recorder.seen]
+    assert "metrics" in kinds
+    assert kinds.index("metrics") == kinds.index("opened") + 1
