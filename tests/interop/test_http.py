@@ -113,11 +113,10 @@ async def answer(request: http.Request) -> None:
 
 
 @pytest.fixture
-def steps(authority: str, require_peer: Callable[[str], None]) -> Callable[..., Any]:
+def steps(authority: str) -> Callable[..., Any]:
     """`await steps(package, *steps)`: what a client of that package says of its steps with our server."""
 
     async def run(package: str, *arguments: str) -> list[Facts]:
-        require_peer(package)
         async with anyio.create_task_group() as group:
             server = await group.start(partial(http.serve, answer, HOST, 0, configuration=server_configuration()))
             port = str(server.local_address[1])
