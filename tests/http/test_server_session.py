@@ -235,7 +235,7 @@ async def test_a_shutdown_is_announced_a_round_trip_before_it_refuses() -> None:
     heard: list[int] = []
     handler = Ending()
     async with serving(handler) as server, rude(server) as client:
-        client.on_goaway = heard.append  # type: ignore[method-assign]  # a spy on one session
+        client.on_goaway = heard.append  # type: ignore[assignment, method-assign]  # a spy on one session
         client.h3.send_headers(await client.link.open(False), HEAD, end_stream=True)
         client.link.flush()
         await handler.start.wait()
