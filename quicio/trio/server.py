@@ -114,7 +114,7 @@ class QuicListener(trio.abc.Listener[Connection]):
 
     # --- the host ----------------------------------------------------------------------------------------------------
 
-    async def keep_accepting(self) -> None:
+    async def _keep_accepting(self) -> None:
         """Do the handshakes of all that come, until the listener is closed."""
         try:
             with trio.CancelScope() as self._accepting:
@@ -159,7 +159,7 @@ async def _host(listening: Listening, *, task_status: TaskStatus[QuicListener] =
     async with listening as inner:
         listener = QuicListener(inner)
         task_status.started(listener)
-        await listener.keep_accepting()
+        await listener._keep_accepting()
 
 
 async def serve_quic(
