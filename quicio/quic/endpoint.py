@@ -73,7 +73,7 @@ class Incoming:
     """A connection that a client asks for, before any state exists for it: accept, retry, refuse or ignore it, once.
 
     Until then it holds the client's datagrams, `MAX_INCOMING_DATAGRAMS` at most. Undecided ones are ignored after the
-    configuration's `handshake_timeout`. A second decision raises `RuntimeError`.
+    configuration's `handshake_timeout`, unless that is 0. A second decision raises `RuntimeError`.
     """
 
     def __init__(
@@ -451,7 +451,7 @@ class Endpoint:
             incoming.refuse()
             return
         self._undecided[key] = incoming
-        incoming.expires = now + configuration.handshake_timeout
+        incoming.expires = now + (configuration.handshake_timeout or inf)
         self._policy(incoming)
 
     # What an `Incoming` calls, once each.

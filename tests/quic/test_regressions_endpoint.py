@@ -1,7 +1,8 @@
-"""What an endpoint does with first packets that come again."""
+"""What an endpoint does with first packets: those that come again, and those that nobody has decided on."""
 
 from __future__ import annotations
 
+from quicio.quic.endpoint import Incoming
 from quicio.quic.transmit import Received
 from sim.links import Datagram, Stage
 from sim.world import CLIENT_ADDRESS, World
@@ -33,3 +34,15 @@ def test_a_first_packet_that_comes_again_after_the_handshake_starts_nothing() ->
     server.connection.close()
     world.run(lambda: server.connection.is_terminated, 10.0)
     assert not world.server.endpoint._initial_routes
+
+
+def test_without_a_handshake_timeout_an_incoming_connection_waits_for_its_decision() -> None:
+    """0 means none, as for connections; the number of those that wait is bounded all the same."""
+    waiting: list[Incoming] = []
+    world = World(2, server={"handshake_timeout": 0.0}, policy=waiting.append)
+    client = world.connect()
+    world.run(lambda: bool(waiting))
+    world.server.endpoint.handle_timer(world.now + 1.0)
+    assert not waiting[0].is_decided
+    waiting[0].accept()
+    world.run(lambda: client.connection.is_handshake_confirmed)
