@@ -12,7 +12,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,12 +29,13 @@ class ProofError(Exception):
     """What came was not what it should have been."""
 
 
+BACKENDS = ("asyncio", "trio")
 EXPECTED = (quicio.QuicError, OSError, ProofError)  # what ends an example with one line instead of a traceback
 
 
-def server_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of every server."""
-    parser = _parser(description)
+def server_parser(description: str | None, backends: Sequence[str] = BACKENDS) -> argparse.ArgumentParser:
+    """The options of every server that runs on `backends`."""
+    parser = _parser(description, backends)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=4433, help="port; 0 lets the system choose (default %(default)s)")
     parser.add_argument(
@@ -50,9 +51,9 @@ def server_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def client_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of every client."""
-    parser = _parser(description)
+def client_parser(description: str | None, backends: Sequence[str] = BACKENDS) -> argparse.ArgumentParser:
+    """The options of every client that runs on `backends`."""
+    parser = _parser(description, backends)
     parser.add_argument("--ca-file", type=Path, metavar="PEM", help="certificates to trust (default: the system's)")
     parser.add_argument(
         "--insecure", action="store_true", help="trust any certificate: for tests on your own machine only"
@@ -60,11 +61,9 @@ def client_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _parser(description: str | None) -> argparse.ArgumentParser:
+def _parser(description: str | None, backends: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument(
-        "--backend", choices=["asyncio", "trio"], default="asyncio", help="event loop (default %(default)s)"
-    )
+    parser.add_argument("--backend", choices=backends, default=backends[0], help="event loop (default %(default)s)")
     parser.add_argument("--key-log", type=Path, metavar="FILE", help="append TLS secrets to FILE, for Wireshark")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     return parser

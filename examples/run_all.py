@@ -101,14 +101,21 @@ def digest_in(line: str) -> str:
     return match[1]
 
 
-def echo(folder: Path, server_backend: str, client_backend: str) -> None:
-    """The echo pair: both must have seen the same bytes."""
+def echo_program(kind: str, role: str) -> list[str]:
+    """The echo client or server: on a backend, or written for another face, as its script is named."""
+    if kind in BACKENDS:
+        return [f"echo_{role}.py", "--backend", kind]
+    return [f"{kind.removeprefix('quicio.')}_echo_{role}.py"]
+
+
+def echo(folder: Path, server_kind: str, client_kind: str) -> None:
+    """The echo pairs, crosswise: both sides must have seen the same bytes."""
     certificate = folder / "echo.pem"
-    common = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--connections", 1]
-    with running("echo_server.py", *common) as server:
+    options = ["--port", 0, "--save-certificate", certificate, "--connections", 1]
+    with running(*echo_program(server_kind, "server"), *options) as server:
         host, port = server.wait_for(r"listening on (\S+) port (\d+)").groups()
-        options = ["--backend", client_backend, "--ca-file", certificate, "--streams", 5, "--size", 300_000]
-        with running("echo_client.py", host, port, *options) as client:
+        options = [host, port, "--ca-file", certificate, "--streams", 5, "--size", 300_000]
+        with running(*echo_program(client_kind, "client"), *options) as client:
             proof = client.finish()
         served = server.finish()
     compare(proof, served)
@@ -168,21 +175,22 @@ def report(*proofs: str) -> None:
         print(f"    {proof}", flush=True)
 
 
-SCENARIOS = {"echo": echo, "http3": http3}
+SCENARIOS = {"echo": (echo, (*BACKENDS, "quicio.trio")), "http3": (http3, BACKENDS)}  # what runs, and on what
 
 
 def main() -> None:
-    """Run the scenarios on every pair of backends."""
+    """Run the scenarios on every pair of backends, and of faces."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=SCENARIOS, help="run one scenario (default: all)")
     only = parser.parse_args().only
     for name in [only] if only else SCENARIOS:
-        for server_backend in BACKENDS:
-            for client_backend in BACKENDS:
-                print(f"{name}: server on {server_backend}, client on {client_backend}", flush=True)
+        scenario, kinds = SCENARIOS[name]
+        for server_kind in kinds:
+            for client_kind in kinds:
+                print(f"{name}: server on {server_kind}, client on {client_kind}", flush=True)
                 with tempfile.TemporaryDirectory() as folder:
                     try:
-                        SCENARIOS[name](Path(folder), server_backend, client_backend)
+                        scenario(Path(folder), server_kind, client_kind)
                     except Failure as failure:
                         sys.exit(f"failed: {failure}")
     print("all examples did what they should")
