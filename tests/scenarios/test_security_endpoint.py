@@ -42,6 +42,7 @@ from quicio.quic.wire.constants import (
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
     EPOCH_ZERO_RTT,
+    INITIAL,
     SMALLEST_MAX_DATAGRAM_SIZE,
     VERSION_1,
 )
@@ -54,7 +55,7 @@ from quicio.quic.wire.headers import (
 from quicio.quic.wire.retry import encode_retry
 from sim.bounds import check_bounds
 from sim.links import Mtu, Switch
-from sim.rude import RUDE_ADDRESS, RudePeer, configurations, varint
+from sim.rude import RUDE_ADDRESS, RudePeer, configurations, crypto_frame, varint
 from sim.simulation import SimulatedEnvironment
 from sim.stages import bottleneck
 from sim.world import Peer, World
@@ -227,12 +228,11 @@ def test_row_10_coalesced_packets_for_others_are_dropped_before_anything_is_kept
 @BOTH
 def test_row_10_packets_that_wait_for_keys_are_counted(victim_is_client: bool) -> None:
     """Row 10, `MAX_WAITING`; and nothing waits once the handshake is over."""
-    rude = RudePeer(victim_is_client=victim_is_client).to_handshake().allow_zero_rtt()
-    rude.victim._parts.keys.discard(EPOCH_ZERO_RTT)
-    waiting = rude.victim._inbound._waiting
+    rude = RudePeer(victim_is_client=victim_is_client).to_initial()
+    rude.send(EPOCH_INITIAL, crypto_frame(0, rude.crypto(INITIAL)[:50]))
     for _ in range(3 * MAX_WAITING):
-        rude.deliver(rude.packet(EPOCH_ZERO_RTT, b"\x01" * 50))
-    assert len(waiting) == MAX_WAITING
+        rude.deliver(rude.packet(EPOCH_HANDSHAKE, b"\x01" * 50, key=rude.sealing[EPOCH_INITIAL]))
+    assert len(rude.victim._inbound._waiting) == MAX_WAITING
     rude = RudePeer(victim_is_client=victim_is_client).to_initial().allow_zero_rtt()
     rude.victim._parts.keys.discard(EPOCH_ZERO_RTT)
     rude.to_confirmed()
