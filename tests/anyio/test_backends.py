@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import quicio
+
 TESTS = Path(__file__).parent.parent
+INSTALLED = Path(quicio.__file__).parent.parent  # the program takes the same build of quicio
 PROGRAM = """
 import sys
 sys.path[:0] = {paths!r}
@@ -41,7 +44,8 @@ print("exchanged")
 
 
 def run_program(text: str) -> str:
-    arguments = [sys.executable, "-W", "error", "-c", text]  # not -X dev: asyncio would print what a busy machine delays
+    # Not -X dev: asyncio would print what a busy machine delays.
+    arguments = [sys.executable, "-W", "error", "-c", text]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -50,5 +54,5 @@ def run_program(text: str) -> str:
 
 @pytest.mark.parametrize(("backend", "other", "run"), [("asyncio", "trio", "main()"), ("trio", "asyncio", "main")])
 def test_a_backend_alone(backend: str, other: str, run: str) -> None:
-    paths = [str(TESTS.parent), str(TESTS)]
+    paths = [str(INSTALLED), str(TESTS)]
     assert run_program(PROGRAM.format(backend=backend, other=other, run=run, paths=paths)) == "exchanged"

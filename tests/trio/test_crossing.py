@@ -15,6 +15,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives import serialization
 
+import quicio.trio
 from helpers import crossing_peer
 from helpers.crossing_peer import HOST, QUIET, SIZE
 from helpers.loopback import identity
@@ -23,7 +24,7 @@ from quicio.trio import Connection, QuicError, Stream, open_quic_connection, ser
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
+INSTALLED = Path(quicio.trio.__file__).parents[2]  # the other process takes the same build of quicio
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def peer(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The other process; it is gone afterwards, and must have ended well."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", crossing_peer.__file__, *map(str, arguments)],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=dict(os.environ, PYTHONPATH=str(INSTALLED)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
