@@ -21,6 +21,8 @@ html_title = "quicio"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+suppress_warnings = ["ref.python"]  # `Connection` alone is ambiguous: each face has one
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_preserve_defaults = True
