@@ -76,7 +76,7 @@ class ConnectError(QuicError, anyio.ConnectionFailed, ConnectionError):
         attempts: Sequence[tuple[Address, Exception]] = (),
     ) -> None:
         super().__init__(message, code=code, reason=reason)
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[tuple[Address, Exception], ...] = tuple(attempts)
 
 
 class HandshakeTimeout(ConnectError):

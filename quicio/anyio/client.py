@@ -261,7 +261,7 @@ class BaseConnecting(Scope[C]):
 class Connecting(BaseConnecting[Connection]):
     """The scope of one client connection of this face."""
 
-    connection_type = Connection
+    connection_type: type[Connection] = Connection
 
 
 def reaching(address: Address, driver: Driver) -> Driver:

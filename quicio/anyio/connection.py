@@ -250,7 +250,7 @@ class BaseConnection(TypedAttributeProvider):
 class Connection(BaseConnection, AsyncResource):
     """A QUIC connection. It is made by `connect()` or accepted from a `Listener`, never by hand."""
 
-    stream_types = (Stream, ReceiveStream)
+    stream_types: tuple[type[Stream], type[ReceiveStream]] = (Stream, ReceiveStream)
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ from anyio.lowlevel import checkpoint
 
 from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.link import Link
+from quicio.errors import Address
 from quicio.quic.configuration import ErrorCodes
 from quicio.udp.engine import Engine
 
@@ -52,11 +53,11 @@ class Driver:
     def __init__(self, udp: UdpSocket, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.engine: Engine = Engine(udp, endpoint, on_events=self._on_events)
-        self.local_address = self.engine.local_address
+        self.local_address: Address = self.engine.local_address
         endpoint.on_connection = self._on_connection
         self.abandoned: deque[Callable[[], None]] = deque()
         self.failure: BaseException | None = None
-        self.is_stopped = False
+        self.is_stopped: bool = False
         self.on_refused: Callable[[OSError], None] | None = None  # while connecting on a socket of its own
         self._links: dict[QuicConnection, Link] = {}
         self._drained_after_sending: set[Link] = set()

@@ -60,10 +60,10 @@ class Link:
         self.handshake: HandshakeCompleted | None = None
         self.reason: CloseReason | None = None  # set when the connection has ended
         self.cause: BaseException | None = None  # a failure of the driver
-        self.is_closed = False  # closed on this side, by its user
-        self.settled = anyio.Event()  # the handshake is complete, or the connection has ended
-        self.ended = anyio.Event()
-        self.terminated = anyio.Event()  # the closing or draining period is over
+        self.is_closed: bool = False  # closed on this side, by its user
+        self.settled: anyio.Event = anyio.Event()  # the handshake is complete, or the connection has ended
+        self.ended: anyio.Event = anyio.Event()
+        self.terminated: anyio.Event = anyio.Event()  # the closing or draining period is over
         self._openings: tuple[deque[_Opening], deque[_Opening]] = (deque(), deque())
         self._spare_ids: tuple[deque[int], deque[int]] = (deque(), deque())
         self._pings: dict[int, tuple[anyio.Event, float]] = {}

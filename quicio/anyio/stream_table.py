@@ -25,7 +25,7 @@ from quicio.anyio.halves import ReceivingHalf, SendingHalf
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
 from quicio.errors import CloseReason
-from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.configuration import ErrorCodes, QuicConfiguration
 from quicio.quic.events import (
     DatagramFrameReceived,
     DatagramWritable,
@@ -83,7 +83,7 @@ class StreamTable(Application):
 
     def __init__(self, link: Link, configuration: QuicConfiguration) -> None:
         self.link = link
-        self.codes = configuration.codes
+        self.codes: ErrorCodes = configuration.codes
         self.incoming_streams: Mailbox[StreamState] = Mailbox("accepting streams from")
         self.incoming_receive_streams: Mailbox[StreamState] = Mailbox("accepting receive streams from")
         self.undelivered: dict[int, SendingHalf] = {}

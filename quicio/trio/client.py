@@ -56,7 +56,7 @@ class _Opening(BaseConnecting[Connection]):
     """The scope of one client connection."""
 
     verb = "open_quic_connection"
-    connection_type = Connection
+    connection_type: type[Connection] = Connection
 
 
 class _Hosting(_Opening):

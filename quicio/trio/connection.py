@@ -28,7 +28,7 @@ __all__ = ["Connection"]
 class Connection(BaseConnection, trio.abc.AsyncResource):
     """A QUIC connection. It comes from one of the verbs of `quicio.trio`, never by hand."""
 
-    stream_types = (Stream, ReceiveStream)
+    stream_types: tuple[type[Stream], type[ReceiveStream]] = (Stream, ReceiveStream)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from functools import partial
@@ -15,6 +16,7 @@ from helpers.trio_loopback import read_all, serving
 from quicio.quic.configuration import QuicConfiguration
 from quicio.trio import Connection, QuicListener, open_quic_connection, open_quic_listeners, serve_quic
 from quicio.trio import server as server_module
+from quicio.udp.socket import UdpSocket
 
 pytestmark = pytest.mark.anyio
 
@@ -378,3 +380,49 @@ async def test_cancelled_it_closes_all_connections_at_once() -> None:
         async with serving(echo) as listener:
             client = await clients.start(_stay_connected, listener, client_configuration())
         assert (await client.wait_closed()).code == 2
+
+
+class Overloaded(socket.socket):
+    """A socket whose system is short of memory and buffers at every third call."""
+
+    calls = 0
+    refusals = 0
+
+    def _look(self) -> None:
+        Overloaded.calls += 1
+        if Overloaded.calls % 3 == 0:
+            Overloaded.refusals += 1
+            raise OSError((errno.ENOBUFS, errno.ENOMEM)[Overloaded.calls % 2], "overloaded")
+
+    def recvmsg(self, *arguments: Any) -> Any:
+        self._look()
+        return super().recvmsg(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self._look()
+        return super().sendmsg(*arguments)
+
+
+@pytest.mark.skipif(not hasattr(socket.socket, "recvmsg"), reason="Windows has neither recvmsg nor sendmsg")
+async def test_an_overloaded_system_does_not_end_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(host: str | None, port: int, **options: Any) -> UdpSocket:
+        overloaded = Overloaded(socket.AF_INET, socket.SOCK_DGRAM)
+        overloaded.setblocking(False)
+        overloaded.bind((host, port))
+        return UdpSocket(overloaded)
+
+    monkeypatch.setattr("quicio.anyio.server.bind", bind)
+    monkeypatch.setattr(Overloaded, "refusals", 0)
+    async with trio.open_nursery() as nursery:
+        listener = await listening(nursery)
+
+        async def handle(connection: Connection) -> None:
+            async with connection:
+                await echo(connection)
+
+        await nursery.start(trio.serve_listeners, handle, [listener])
+        with trio.fail_after(20):
+            for number in range(3):
+                assert await ask(listener, b"%d" % number * 10_000) == b"%d" % number * 10_000
+        nursery.cancel_scope.cancel()
+    assert Overloaded.refusals > 3
