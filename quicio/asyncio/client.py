@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 from quicio.asyncio.protocol import QuicConnectionProtocol, QuicStreamHandler
 from quicio.asyncio.transport import EngineTransport
 from quicio.quic.configuration import QuicConfiguration
-from quicio.quic.connection import QuicTokenHandler
+from quicio.quic.connection import QuicConnectionState, QuicTokenHandler
 from quicio.quic.endpoint import Endpoint
 from quicio.quic.racing import RacingConnection
 from quicio.tls.tickets import SessionTicketHandler
@@ -128,7 +128,7 @@ class Connecting:
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
             protocol._connection_terminated_handler = lambda: cast(None, loop.call_soon(transport.close))
-            Refusals(protocol, transport, cast(RacingConnection, quic))
+            watch_refusals(protocol, transport, cast(RacingConnection, quic))
         except BaseException:
             transport.close()
             raise
@@ -148,6 +148,8 @@ async def end(protocol: QuicConnectionProtocol) -> None:
     assert transport is not None
     try:
         protocol.close()
+        if protocol._quic.state is QuicConnectionState.DRAINING:
+            transport.close()  # the peer has closed: there is nobody to wait for
         await protocol.wait_closed()
     finally:
         transport.close()
@@ -179,23 +181,13 @@ async def open_towards(
     return sock, addresses
 
 
-class Refusals:
-    """Tells a connection that is being made which addresses ICMP says nobody listens at."""
+def watch_refusals(protocol: QuicConnectionProtocol, transport: EngineTransport, quic: RacingConnection) -> None:
+    """Tell a connection that is being made which addresses ICMP says nobody listens at; stop when it has one."""
 
-    def __init__(self, protocol: QuicConnectionProtocol, transport: EngineTransport, quic: RacingConnection) -> None:
-        self._protocol = protocol
-        self._transport = transport
-        self._quic = quic
-        transport.after_reading = self._look
-        transport.engine.watch_errors(True)
+    def on_peer_error(code: int, address: Address) -> None:
+        if code in REFUSALS:
+            quic.refuse(address)
+            protocol.transmit()
 
-    def _look(self) -> None:
-        engine = self._transport.engine
-        while not self._quic.is_settled and (error := engine.next_error()) is not None:
-            code, address = error
-            if code in REFUSALS:
-                self._quic.refuse(address)
-                self._protocol.transmit()
-        if self._quic.is_settled:
-            engine.watch_errors(False)
-            self._transport.after_reading = None
+    transport.watch_errors(on_peer_error)
+    quic.on_settled = lambda: transport.watch_errors(None)

@@ -135,7 +135,11 @@ class QuicStreamAdapter(asyncio.Transport):
             self._pieces.clear()
             self._size = 0
             if self._reader is not None:
-                self._reader.set_exception(broken())
+                error = broken()
+                self._reader.set_exception(error)
+                # Again, in a moment: `readexactly` and `readuntil`, when data has woken them and they have not run yet, would
+                # not look at the exception before they wait once more.
+                self._loop.call_soon(self._reader.set_exception, error)
             self.protocol._forget_if_over(self)
 
     def connection_lost(self, broken: Broken) -> None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from quicio.quic.transmit import Transmit
-from quicio.udp.address import address_from_system
+from quicio.udp.address import Address, address_from_system
 from quicio.udp.engine import Engine
 from quicio.udp.socket import UdpSocket
 
@@ -41,6 +41,7 @@ __all__ = ["EngineTransport"]
 
 OnEvents = Callable[[], None]
 OnClosed = Callable[[Exception | None], None]
+OnPeerError = Callable[[int, Address], None]
 
 
 class EngineTransport(asyncio.DatagramTransport):
@@ -53,7 +54,7 @@ class EngineTransport(asyncio.DatagramTransport):
         udp = UdpSocket(sock)
         self.engine: Engine = Engine(udp, endpoint, on_events=self._on_events)
         self.endpoint: Endpoint = endpoint
-        self.after_reading: Callable[[], None] | None = None  # called after each burst
+        self._on_peer_error: OnPeerError | None = None
         self._protocol: asyncio.BaseProtocol | None = None
         self._attached: dict[QuicConnection, tuple[OnEvents, OnClosed]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -86,6 +87,22 @@ class EngineTransport(asyncio.DatagramTransport):
             self.engine.touch(quic)
             self._run(self.engine.flush)
 
+    def watch_errors(self, on_peer_error: OnPeerError | None) -> None:
+        """Have `on_peer_error(errno, address)` called when ICMP says that a peer cannot be reached; None ends that."""
+        self._on_peer_error = on_peer_error
+        self.engine.watch_errors(on_peer_error is not None)
+
+    def _tell_peer_errors(self) -> None:
+        found = False
+        while self._on_peer_error is not None and (error := self.engine.next_error()) is not None:
+            self._on_peer_error(*error)
+            found = True
+        if found and not self._tasks and not self._is_closing:
+            # libuv, and so uvloop, takes an error for the end of the descriptor and stops looking at it.
+            fileno = self.engine.fileno()
+            self._loop.remove_reader(fileno)
+            self._loop.add_reader(fileno, self._on_readable)
+
     def _on_events(self, quic: QuicConnection) -> None:
         callbacks = self._attached.get(quic)
         if callbacks is not None:
@@ -112,8 +129,8 @@ class EngineTransport(asyncio.DatagramTransport):
         if self._is_closing:
             return
         self._run(self.engine.readable)
-        if self.after_reading is not None:
-            self.after_reading()
+        if self._on_peer_error is not None:
+            self._tell_peer_errors()
 
     def _on_writable(self) -> None:
         if self._is_closing:
@@ -211,7 +228,7 @@ class EngineTransport(asyncio.DatagramTransport):
         if self._is_closing:
             return
         self._is_closing = True
-        self.after_reading = None
+        self._on_peer_error = None
         fileno = self.engine.fileno()
         if self._tasks:
             anyio.notify_closing(fileno)

@@ -18,7 +18,7 @@ Whoever drives it tells of refusals (ICMP); without them the timeouts do.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 from quicio.quic import lifecycle as life
@@ -42,6 +42,7 @@ class RacingConnection(QuicConnection):
         self._copies: deque[Transmit] = deque()
         self._timeouts = 0
         self.is_settled: bool = False
+        self.on_settled: Callable[[], None] | None = None  # called once: refusals do not matter any more
 
     def connect(self, addr: NetworkAddress, now: float) -> None:
         """As `QuicConnection.connect()`."""
@@ -77,11 +78,18 @@ class RacingConnection(QuicConnection):
         self._running.clear()
         self._flight.clear()
         self._copies.clear()
+        on_settled, self.on_settled = self.on_settled, None
+        if on_settled is not None:
+            on_settled()
 
     def handle_timer(self, now: float) -> None:
         """As `QuicConnection.handle_timer()`; after a probe timeout another address joins."""
         super().handle_timer(now)
         if not self.is_settled:
+            if self._parts.lifecycle.state == life.CLOSING:  # the handshake timeout
+                self._settle()
+                self.abandon("nobody has answered")
+                return
             timeouts = self._parts.loss.probe_timeouts
             if timeouts > self._timeouts:
                 self._timeouts = timeouts

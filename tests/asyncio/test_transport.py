@@ -1,0 +1,197 @@
+"""`EngineTransport`: as a transport among others, on loops without add_reader, and when something fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helpers.asyncio_face import PATIENCE, connected, echo, pair, port_of, serving, until
+from helpers.loopback import HOST
+from quicio.asyncio.transport import EngineTransport
+from quicio.quic.endpoint import Endpoint
+from quicio.quic.transmit import Transmit
+from quicio.udp.socket import UdpSocket, open_socket
+
+pytestmark = pytest.mark.anyio
+
+
+class Plain(asyncio.DatagramProtocol):
+    """Notes the end."""
+
+    def __init__(self) -> None:
+        self.lost: list[Exception | None] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+def make() -> tuple[EngineTransport, Plain]:
+    transport = EngineTransport(asyncio.get_running_loop(), open_socket(HOST, 0), Endpoint())
+    protocol = Plain()
+    transport.set_protocol(protocol)
+    return transport, protocol
+
+
+async def test_sendto_sends_one_datagram() -> None:
+    transport, _ = make()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((HOST, 0))
+        peer.setblocking(False)
+        address = peer.getsockname()
+        for spelling in (address, (f"::ffff:{HOST}", address[1], 0, 0)):
+            transport.sendto(b"hello", spelling)
+            data, source = await asyncio.get_running_loop().sock_recvfrom(peer, 100)
+            assert data == b"hello"
+            assert source == transport.get_extra_info("sockname")
+    with pytest.raises(ValueError, match="needs an address"):
+        transport.sendto(b"x")
+    transport.close()
+    transport.sendto(b"x", address)
+
+
+async def test_the_rest_of_a_transport() -> None:
+    transport, protocol = make()
+    assert transport.get_protocol() is protocol
+    assert transport.get_extra_info("socket").family == socket.AF_INET
+    assert transport.get_extra_info("peername", "nobody") == "nobody"
+    assert transport.get_write_buffer_size() == 0
+    assert not transport.is_closing()
+    transport.abort()
+    transport.close()
+    assert transport.is_closing()
+    await asyncio.sleep(0)
+    assert protocol.lost == [None]
+
+
+async def test_the_socket_name_of_ipv6_has_four_parts() -> None:
+    transport = EngineTransport(asyncio.get_running_loop(), open_socket("::1", 0), Endpoint())
+    host, port, flow, scope = transport.get_extra_info("sockname")
+    assert (host, flow, scope) == ("::1", 0, 0)
+    assert port > 0
+    transport.close()
+
+
+@pytest.fixture
+def blocking(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`blocking(n)`: the next n sends of any socket would block."""
+    left = 0
+    send = UdpSocket.send
+
+    def maybe(self: UdpSocket, transmit: Transmit) -> bool:
+        nonlocal left
+        if left:
+            left -= 1
+            return False
+        return send(self, transmit)
+
+    def block(count: int) -> None:
+        nonlocal left
+        left = count
+
+    monkeypatch.setattr(UdpSocket, "send", maybe)
+    return block
+
+
+async def test_a_socket_that_would_block_is_waited_for(blocking: Callable[[int], None]) -> None:
+    transport, _ = make()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((HOST, 0))
+        peer.setblocking(False)
+        blocking(3)
+        for number in range(5):
+            transport.sendto(b"%d" % number, peer.getsockname())
+        assert transport.get_write_buffer_size() == 4
+        for number in range(5):
+            assert await asyncio.get_running_loop().sock_recv(peer, 100) == b"%d" % number
+    assert transport.get_write_buffer_size() == 0
+    transport.close()
+
+
+async def test_connections_wait_for_a_socket_that_would_block(blocking: Callable[[int], None]) -> None:
+    async with pair(stream_handler=echo) as ends:
+        reader, writer = await ends.client.create_stream()
+        blocking(5)
+        writer.write(bytes(100_000))
+        writer.write_eof()
+        assert await reader.read() == bytes(100_000)
+
+
+@pytest.fixture
+def no_add_reader(monkeypatch: pytest.MonkeyPatch, anyio_backend: Any) -> None:
+    """A loop that cannot watch descriptors, as Windows' proactor."""
+    if anyio_backend[1]["use_uvloop"]:
+        pytest.skip("uvloop always can, and its loops cannot be changed")
+
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError
+
+    for name in ("add_reader", "add_writer"):
+        monkeypatch.setattr(asyncio.SelectorEventLoop, name, refuse)
+
+
+@pytest.mark.usefixtures("no_add_reader")
+async def test_a_loop_without_add_reader(blocking: Callable[[int], None]) -> None:
+    """Tasks of the transport wait instead; they end with it."""
+    async with serving(stream_handler=echo) as server:
+        assert isinstance(server._transport, EngineTransport)
+        assert len(server._transport._tasks) == 1
+        async with connected(server) as protocol:
+            reader, writer = await protocol.create_stream()
+            blocking(3)
+            writer.write(bytes(1_000_000))
+            writer.write_eof()
+            assert await reader.read() == bytes(1_000_000)
+            await until(lambda: len(protocol._transport._tasks) == 1)  # the one that waited to write has ended
+            blocking(3)
+            await protocol.ping()
+    await asyncio.sleep(0.01)
+
+
+async def test_a_failure_closes_the_transport(
+    monkeypatch: pytest.MonkeyPatch, loop_errors: list[dict[str, Any]]
+) -> None:
+    async with pair() as ends:
+        reader, _ = await ends.client.create_stream()
+        reading = asyncio.create_task(reader.read())
+        await asyncio.sleep(0)
+        error = MemoryError("mine")
+
+        def fail(*_: Any) -> bool:
+            raise error
+
+        engine = ends.client._transport.engine
+        monkeypatch.setattr(engine, "readable", fail)
+        ends.server._quic.send_datagram_frame(b"wakes the client")
+        ends.server.transmit()
+        with pytest.raises(ConnectionError, match="transport was closed: mine"):
+            await reading
+        assert ends.client._transport.is_closing()
+        async with asyncio.timeout(PATIENCE):
+            await ends.client.wait_closed()
+    assert [context["exception"] for context in loop_errors] == [error]
+    loop_errors.clear()
+
+
+async def test_a_transport_that_is_dropped_warns() -> None:
+    transport, _ = make()
+    fileno = transport.engine.fileno()
+    transport._loop.remove_reader(fileno)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport
+        gc.collect()
+
+
+async def test_timers_that_fire_early_go_on_waiting() -> None:
+    async with pair(client={"idle_timeout": 0.2}) as ends:
+        for _ in range(6):
+            await asyncio.sleep(0.05)
+            await ends.client.ping()  # the deadline moves away while the timer stays
+        transport = ends.client._transport
+        assert transport._timer is not None
+        assert not ends.client._is_lost
+        assert port_of(ends.listener)
