@@ -383,14 +383,14 @@ async def test_cancelled_it_closes_all_connections_at_once() -> None:
 
 
 class Overloaded(socket.socket):
-    """A socket whose system is short of memory and buffers at every third call."""
+    """A socket whose system is short of memory and buffers at every fifth call."""
 
     calls = 0
     refusals = 0
 
     def _look(self) -> None:
         Overloaded.calls += 1
-        if Overloaded.calls % 3 == 0:
+        if Overloaded.calls % 5 == 0:
             Overloaded.refusals += 1
             raise OSError((errno.ENOBUFS, errno.ENOMEM)[Overloaded.calls % 2], "overloaded")
 
@@ -414,7 +414,7 @@ async def test_an_overloaded_system_does_not_end_a_listener(monkeypatch: pytest.
     monkeypatch.setattr("quicio.anyio.server.bind", bind)
     monkeypatch.setattr(Overloaded, "refusals", 0)
     async with trio.open_nursery() as nursery:
-        listener = await listening(nursery)
+        listener = await listening(nursery, linger=10.0)
 
         async def handle(connection: Connection) -> None:
             async with connection:
@@ -423,6 +423,6 @@ async def test_an_overloaded_system_does_not_end_a_listener(monkeypatch: pytest.
         await nursery.start(trio.serve_listeners, handle, [listener])
         with trio.fail_after(20):
             for number in range(3):
-                assert await ask(listener, b"%d" % number * 10_000) == b"%d" % number * 10_000
+                assert await ask(listener, b"%d" % number * 10_000, linger=10.0) == b"%d" % number * 10_000
         nursery.cancel_scope.cancel()
     assert Overloaded.refusals > 3
