@@ -111,7 +111,11 @@ class QuicServer(asyncio.DatagramProtocol):
         if failure is not None:
             context = {"message": "create_protocol failed", "exception": failure, "transport": self._transport}
             self._loop.call_exception_handler(context)
-            self._loop.call_soon(protocol.close, QuicErrorCode.INTERNAL_ERROR)
+            self._loop.call_soon(self._give_up, protocol)
+
+    def _give_up(self, protocol: QuicConnectionProtocol) -> None:
+        protocol._quic.close(QuicErrorCode.INTERNAL_ERROR, 0, "the server failed")
+        protocol.transmit()
 
     def _connection_terminated(self, quic: QuicConnection) -> None:
         self._protocols.pop(quic, None)

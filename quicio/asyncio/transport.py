@@ -6,8 +6,8 @@ are only told that there are events. To everybody else it is a transport like an
 
 It cannot be run by tasks of a task group as the anyio face is: `await connect()` has no scope that could own them, and
 `transmit()` must have sent when it returns. So everything happens in callbacks of the loop: a persistent reader, a writer while
-the socket would block, one timer. A loop without `add_reader` (Windows' proactor) gets two tasks instead, which the transport
-owns and ends.
+the socket would block, one timer. On a loop without `add_reader` (Windows' proactor) a task of the transport's waits to read,
+and what would block is tried again soon.
 
 Rules:
 - The timer is set anew only when the engine's deadline comes nearer. One that fires early looks and goes on waiting: deadlines
@@ -22,9 +22,9 @@ import asyncio
 import socket as socket_module
 import warnings
 from asyncio.trsock import TransportSocket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from quicio.quic.endpoint import Endpoint
 
 __all__ = ["EngineTransport"]
+
+RETRY: Final = 0.002  # seconds until a socket that would block is tried again, on loops that cannot tell
 
 OnEvents = Callable[[], None]
 OnClosed = Callable[[Exception | None], None]
@@ -60,7 +62,7 @@ class EngineTransport(asyncio.DatagramTransport):
         self._timer: asyncio.TimerHandle | None = None
         self._armed = inf
         self._is_writing = False
-        self._tasks: set[asyncio.Task[None]] = set()  # only on loops without add_reader
+        self._reader: asyncio.Task[None] | None = None  # only on loops without add_reader
         host, port = self.engine.local_address
         is_ipv6 = udp.family == socket_module.AF_INET6
         self._extra_facts: dict[str, Any] = {
@@ -68,7 +70,7 @@ class EngineTransport(asyncio.DatagramTransport):
             "socket": TransportSocket(sock),
         }
         self._is_closing = False
-        self._wait_on(loop.add_reader, anyio.wait_readable, self._on_readable)
+        self._start_reading()
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ class EngineTransport(asyncio.DatagramTransport):
         while self._on_peer_error is not None and (error := self.engine.next_error()) is not None:
             self._on_peer_error(*error)
             found = True
-        if found and not self._tasks and not self._is_closing:
+        if found and self._reader is None and not self._is_closing:
             # libuv, and so uvloop, takes an error for the end of the descriptor and stops looking at it.
             fileno = self.engine.fileno()
             self._loop.remove_reader(fileno)
@@ -122,8 +124,7 @@ class EngineTransport(asyncio.DatagramTransport):
         if self.engine.deadline < self._armed:
             self._arm()
         if self.engine.is_blocked and not self._is_writing:
-            self._is_writing = True
-            self._wait_on(self._loop.add_writer, anyio.wait_writable, self._on_writable)
+            self._wait_writable()
 
     def _on_readable(self) -> None:
         if self._is_closing:
@@ -135,11 +136,10 @@ class EngineTransport(asyncio.DatagramTransport):
     def _on_writable(self) -> None:
         if self._is_closing:
             return
-        self._run(self.engine.flush)
-        if self._is_writing and not self.engine.is_blocked:
-            self._is_writing = False
-            if not self._tasks:
-                self._loop.remove_writer(self.engine.fileno())
+        if self._reader is None:
+            self._loop.remove_writer(self.engine.fileno())
+        self._is_writing = False
+        self._run(self.engine.flush)  # which waits again if need be
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -157,27 +157,26 @@ class EngineTransport(asyncio.DatagramTransport):
         else:
             self._arm()
 
-    def _wait_on(
-        self,
-        add: Callable[[int, Callable[[], None]], object],
-        wait: Callable[[int], Awaitable[None]],
-        callback: Callable[[], None],
-    ) -> None:
-        """Have `callback` called whenever the socket is ready, by the loop or, where it cannot, by a task."""
+    def _start_reading(self) -> None:
+        """Have `_on_readable` called whenever the socket is readable, by the loop or, where it cannot, by a task."""
         try:
-            add(self.engine.fileno(), callback)
+            self._loop.add_reader(self.engine.fileno(), self._on_readable)
         except NotImplementedError:
-            task = self._loop.create_task(self._keep_waiting(wait, callback))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._reader = self._loop.create_task(self._keep_reading())
 
-    async def _keep_waiting(self, wait: Callable[[int], Awaitable[None]], callback: Callable[[], None]) -> None:
+    async def _keep_reading(self) -> None:
         while not self._is_closing:
-            await wait(self.engine.fileno())
-            callback()
-            if callback == self._on_writable and not self._is_writing:
-                return
-            await asyncio.sleep(0)
+            await anyio.wait_readable(self.engine.fileno())
+            self._on_readable()
+            await asyncio.sleep(0)  # a long burst leaves the others their turn
+
+    def _wait_writable(self) -> None:
+        """Have `_on_writable` called when the socket is writable; where the loop cannot tell, soon, to try."""
+        self._is_writing = True
+        if self._reader is None:
+            self._loop.add_writer(self.engine.fileno(), self._on_writable)
+        else:
+            self._loop.call_later(RETRY, self._on_writable)
 
     # --- what asyncio asks of a transport ----------------------------------------------------------------------------
 
@@ -187,7 +186,8 @@ class EngineTransport(asyncio.DatagramTransport):
             raise ValueError("the socket is not connected: sendto() needs an address")
         if not self._is_closing:
             self.engine.post(Transmit([bytes(data)], address_from_system(addr)))
-            self._run(self.engine.flush)
+            if not self._is_writing:
+                self._run(self.engine.flush)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`sockname` or `socket`."""
@@ -230,10 +230,9 @@ class EngineTransport(asyncio.DatagramTransport):
         self._is_closing = True
         self._on_peer_error = None
         fileno = self.engine.fileno()
-        if self._tasks:
+        if self._reader is not None:
             anyio.notify_closing(fileno)
-            for task in self._tasks:
-                task.cancel()
+            self._reader.cancel()
         else:
             self._loop.remove_reader(fileno)
             self._loop.remove_writer(fileno)

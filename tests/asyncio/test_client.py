@@ -166,8 +166,9 @@ async def test_handlers_reach_the_connection(handler: str) -> None:
     def handle(_: Any) -> None:
         pass
 
+    option: dict[str, Any] = {handler: handle}
     async with serving() as server:
-        async with connected(server, **{handler: handle}) as protocol:
+        async with connected(server, **option) as protocol:
             assert getattr(protocol._quic, f"_{handler}") is handle
 
 
@@ -356,5 +357,3 @@ async def test_closing_takes_a_round_trip() -> None:
             await protocol.ping()
             started = time.monotonic()
         assert time.monotonic() - started < 0.05
-
-

@@ -14,8 +14,8 @@ from helpers.loopback import serving as anyio_serving
 from quicio import Connection, Stream
 from quicio import connect as anyio_connect
 from quicio.asyncio import connect
-from quicio.quic import events
 from quicio.asyncio.protocol import QuicConnectionProtocol
+from quicio.quic import events
 from quicio.quic.events import QuicEvent
 
 pytestmark = pytest.mark.anyio
@@ -68,10 +68,15 @@ async def test_asyncio_client_anyio_server() -> None:
 
             async def exchange() -> None:
                 reader, writer = await protocol.create_stream()
-                writer.write(DATA)
-                await writer.drain()
-                writer.write_eof()
-                assert await reader.read() == DATA
+
+                async def write() -> None:
+                    for start in range(0, len(DATA), 100_000):
+                        writer.write(DATA[start : start + 100_000])
+                        await writer.drain()
+                    writer.write_eof()
+
+                _, answer = await asyncio.gather(write(), reader.read())
+                assert answer == DATA
 
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(5):

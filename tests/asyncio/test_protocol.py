@@ -450,9 +450,7 @@ async def test_asyncios_own_datagram_transport() -> None:
     loop = asyncio.get_running_loop()
     async with serving(stream_handler=echo) as server:
         quic = QuicConnection(configuration=client_configuration(server_name=HOST))
-        transport, protocol = await loop.create_datagram_endpoint(
-            lambda: Recorder(quic), local_addr=(HOST, 0)
-        )
+        transport, protocol = await loop.create_datagram_endpoint(lambda: Recorder(quic), local_addr=(HOST, 0))
         assert not isinstance(transport, EngineTransport)
         protocol.connect((HOST, port_of(server)))
         await protocol.wait_connected()
@@ -505,5 +503,7 @@ async def test_a_connection_that_is_awaited_and_dropped_goes_on() -> None:
         async with asyncio.timeout(PATIENCE):
             await seen.wait()
         server.close()
-        transport = clients[0]()._transport
+        client = clients[0]()
+        assert client is not None
+        transport = client._transport
         await until(transport.is_closing)

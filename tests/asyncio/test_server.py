@@ -46,7 +46,8 @@ async def test_many_clients_on_one_socket() -> None:
 @pytest.mark.parametrize("option", ["retry", "stateless_retry"])
 async def test_retry(option: str) -> None:
     """Both names of the switch have the client prove its address: its connection was opened with two IDs."""
-    async with serving(stream_handler=echo, **{option: True}) as server:
+    switch: dict[str, Any] = {option: True}
+    async with serving(stream_handler=echo, **switch) as server:
         async with connected(server) as protocol:
             assert protocol._quic._negotiation.has_retried
             assert await exchange(protocol) == b"hello"
@@ -158,9 +159,7 @@ async def test_close_closes_every_connection_and_the_port_at_once() -> None:
     server = await serve(HOST, 0, configuration=server_configuration())
     port = port_of(server)
     configuration = client_configuration()
-    clients = [
-        await connect(HOST, port, configuration=configuration, create_protocol=Recorder) for _ in range(3)
-    ]
+    clients = [await connect(HOST, port, configuration=configuration, create_protocol=Recorder) for _ in range(3)]
     started = time.monotonic()
     server.close()
     server.close()

@@ -41,9 +41,7 @@ def perform(pair: tuple[str, str], start_server: Start, authority: str) -> Any:
 
     async def run(*steps: str, server_options: tuple[str, ...] = (), client_options: tuple[str, ...] = ()) -> Any:
         server = start_server(pair[0], *server_options)
-        facts = await run_client(
-            "aioquic_client.py", pair[1], str(server.port), authority, *steps, *client_options
-        )
+        facts = await run_client("aioquic_client.py", pair[1], str(server.port), authority, *steps, *client_options)
         assert len(facts) == len(steps) + 1, facts
         return server, facts[1:]
 
