@@ -42,6 +42,7 @@ class Options:
     port: int
     scenario: str
     amount: int  # bytes, requests or connections
+    library: str  # import root, for the adapter that serves several
 
     @property
     def ca(self) -> str:
@@ -67,6 +68,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--scenario", default="download")
     parser.add_argument("--amount", type=int, default=0)
+    parser.add_argument("--library", default="aioquic")
     return Options(**vars(parser.parse_args(arguments)))
 
 

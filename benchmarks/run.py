@@ -38,13 +38,12 @@ class Library:
 
 
 LIBRARIES = [
-    Library("aioquic", "aioquic_adapter.py", "aioquic"),
-    Library("qh3", "qh3_adapter.py", "qh3"),
+    Library("aioquic", "asyncio_adapter.py", "aioquic"),
+    Library("qh3", "asyncio_adapter.py", "qh3"),
     Library("quicio anyio/asyncio", "quicio_anyio.py", "quicio"),
     Library("quicio anyio/uvloop", "quicio_anyio.py", "uvloop", "uvloop"),
     Library("quicio anyio/trio", "quicio_anyio.py", "quicio", "trio"),
-    Library("quicio asyncio", "quicio_asyncio.py", "quicio"),
-    Library("quicio trio", "quicio_trio.py", "quicio", "trio"),
+    Library("quicio.asyncio", "asyncio_adapter.py", "quicio"),
 ]
 
 
@@ -81,6 +80,7 @@ def run_once(library: Library, scenario: Scenario, folder: Path) -> dict[str, fl
     """One server, one client, one result."""
     command = [sys.executable, str(HERE / "adapters" / library.adapter)]
     options = [str(folder), "--backend", library.backend, "--size", str(scenario.size), "--group", scenario.group]
+    options += ["--library", library.module]
     with subprocess.Popen([*command, "server", *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

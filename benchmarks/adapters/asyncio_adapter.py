@@ -1,4 +1,7 @@
-"""aioquic, by its documented asyncio interface: a protocol subclass that handles stream events."""
+"""aioquic's asyncio interface, by its documentation: a protocol subclass that handles stream events.
+
+One program for all who have that interface: `--library` names the import root (aioquic, qh3 or quicio).
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,33 @@ import asyncio
 import ssl
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import protocol
-from aioquic.asyncio import QuicConnectionProtocol, connect, serve
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import QuicEvent, StreamDataReceived
+
+OPTIONS = protocol.parse_options()
+LIBRARY = OPTIONS.library
+quic_asyncio: Any = import_module(f"{LIBRARY}.asyncio")
+StreamDataReceived: Any = import_module(f"{LIBRARY}.quic.events").StreamDataReceived
+QuicConfiguration: Any = import_module(f"{LIBRARY}.quic.configuration").QuicConfiguration
+QuicConnectionProtocol: Any = quic_asyncio.QuicConnectionProtocol
+connect: Any = quic_asyncio.connect
 
 
-def configure(options: protocol.Options) -> QuicConfiguration:
+def configure(options: protocol.Options) -> Any:
     """The documented defaults, but for what all libraries are asked to share."""
     configuration = QuicConfiguration(alpn_protocols=[protocol.ALPN], is_client=options.role == "client")
     if options.size:
         configuration.max_datagram_size = options.size
+    if LIBRARY == "quicio":
+        if options.size:
+            configuration.mtu_ceiling = options.size
+        if options.group == "x25519":
+            configuration.groups = [0x001D]
     if options.role == "client":
         configuration.server_name = "localhost"
         configuration.verify_mode = ssl.CERT_REQUIRED
@@ -31,14 +45,14 @@ def configure(options: protocol.Options) -> QuicConfiguration:
     return configuration
 
 
-class Server(QuicConnectionProtocol):
+class Server(QuicConnectionProtocol):  # type: ignore[misc]  # found at run time
     """Answers requests as `protocol` says."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.requests: dict[int, tuple[bytes, int]] = {}
 
-    def quic_event_received(self, event: QuicEvent) -> None:
+    def quic_event_received(self, event: Any) -> None:
         if not isinstance(event, StreamDataReceived):
             return
         head, count = self.requests.get(event.stream_id, (b"", 0))
@@ -58,7 +72,7 @@ class Server(QuicConnectionProtocol):
         return protocol.REPLY if kind == b"R" else protocol.own_costs()
 
 
-class Client(QuicConnectionProtocol):
+class Client(QuicConnectionProtocol):  # type: ignore[misc]  # found at run time
     """One future a stream."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +80,7 @@ class Client(QuicConnectionProtocol):
         self.answers: dict[int, tuple[list[bytes], asyncio.Future[bytes]]] = {}
         self.counts: dict[int, int] = {}
 
-    def quic_event_received(self, event: QuicEvent) -> None:
+    def quic_event_received(self, event: Any) -> None:
         if isinstance(event, StreamDataReceived) and event.stream_id in self.answers:
             pieces, future = self.answers[event.stream_id]
             pieces.append(event.data)
@@ -134,14 +148,14 @@ async def handshakes(options: protocol.Options) -> None:
 async def idle(options: protocol.Options) -> None:
     connections: list[Any] = []
     async with connect("127.0.0.1", options.port, configuration=configure(options), create_protocol=Client) as first:
-        _, server_before = await first.costs()  # type: ignore[attr-defined]  # a Client
+        _, server_before = await first.costs()
         client_before = protocol.resident()
         for _ in range(options.amount):
             context = connect("127.0.0.1", options.port, configuration=configure(options), create_protocol=Client)
             connection: Any = await context.__aenter__()
             connections.append((context, connection))
             await connection.ask(protocol.REQUEST)
-        _, server_after = await first.costs()  # type: ignore[attr-defined]  # a Client
+        _, server_after = await first.costs()
         client = (protocol.resident() - client_before) / options.amount
         server = (server_after - server_before) / options.amount
         protocol.Stopwatch().report(options.amount, 0.0, client_bytes=client, server_bytes=server)
@@ -153,7 +167,7 @@ async def idle(options: protocol.Options) -> None:
 
 async def run(options: protocol.Options) -> None:
     if options.role == "server":
-        server = await serve("127.0.0.1", 0, configuration=configure(options), create_protocol=Server)
+        server = await quic_asyncio.serve("127.0.0.1", 0, configuration=configure(options), create_protocol=Server)
         print(server._transport.get_extra_info("sockname")[1], flush=True)
         await asyncio.Event().wait()
     elif options.scenario == "handshakes":
@@ -164,8 +178,8 @@ async def run(options: protocol.Options) -> None:
         async with connect(
             "127.0.0.1", options.port, configuration=configure(options), create_protocol=Client
         ) as client:
-            await (requests if options.scenario == "requests" else bulk)(client, options)  # type: ignore[arg-type]
+            await (requests if options.scenario == "requests" else bulk)(client, options)
 
 
 if __name__ == "__main__":
-    asyncio.run(run(protocol.parse_options()))
+    asyncio.run(run(OPTIONS))
