@@ -259,6 +259,11 @@ class _Attempt:
         raise ValueError(self.misuse)
 
 
+# What the library raises for a name with an attribute of a wrong type: TypeError for a BIT STRING; KeyError, in its older
+# releases, for what is no string.
+_UNREADABLE: Final = (ValueError, TypeError, KeyError)
+
+
 class _Diagnosis:
     """Why a chain was refused, for a person to read, and the alert that fits."""
 
@@ -272,8 +277,10 @@ class _Diagnosis:
         leaf = self._attempt.chain[0]
         misuse = self._attempt.misuse
         try:
-            found = self._dates(leaf) or self._name(leaf) or self._issuers()
-        except ValueError:  # names are parsed when they are read: a malformed certificate cannot be described
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of attributes of a strange length: the peer's, nobody here can mend them
+                found = self._dates(leaf) or self._name(leaf) or self._issuers()
+        except _UNREADABLE:  # names are parsed when they are read: a malformed certificate cannot be described
             found = None
         if found is None and misuse is not None:
             found = AlertUnsupportedCertificate(misuse)

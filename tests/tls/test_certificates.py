@@ -383,6 +383,21 @@ def test_malformed_certificates_are_refused(position: int, value: int, which: in
     assert isinstance(Case(chain).judge(), Alert)
 
 
+UTF8_COMMON_NAME = bytes.fromhex("06035504030c")  # the attribute's type, and the tag of its value
+
+
+@pytest.mark.parametrize("attribute", ["060355040303", "06035504030d", "06035504060c"])
+def test_names_of_a_strange_type_are_refused(attribute: str) -> None:
+    """Security row 30: a BIT STRING, what is no string at all, and a country of more than two letters are no crash."""
+    certificate = leaf()
+    name = certificate.issuer.public_bytes()
+    start = name.index(UTF8_COMMON_NAME) + len(UTF8_COMMON_NAME)
+    value = name[start : start + 1] + b"\0" + name[start + 2 :]  # no unused bits, for the BIT STRING
+    strange = name[: start - len(UTF8_COMMON_NAME)] + bytes.fromhex(attribute) + value
+    certificate = parse_peer_certificate(certificate.public_bytes(Encoding.DER).replace(name, strange, 1))
+    assert isinstance(Case([certificate]).judge(), Alert)
+
+
 def test_peer_certificate_that_cannot_be_parsed() -> None:
     with pytest.raises(AlertBadCertificate, match="cannot be parsed"):
         parse_peer_certificate(b"\x30\x00")
