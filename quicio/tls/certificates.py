@@ -278,7 +278,7 @@ class _Diagnosis:
         misuse = self._attempt.misuse
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of attributes of a strange length: the peer's, nobody here can mend them
+                warnings.simplefilter("ignore")  # of attributes of a strange length, which nobody here can mend
                 found = self._dates(leaf) or self._name(leaf) or self._issuers()
         except _UNREADABLE:  # names are parsed when they are read: a malformed certificate cannot be described
             found = None

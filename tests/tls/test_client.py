@@ -17,6 +17,7 @@ from helpers.handshakes import (
     message_types,
     split,
 )
+from helpers.key_exchange import needs_mlkem
 from quicio.tls import extensions
 from quicio.tls.alerts import (
     Alert,
@@ -105,6 +106,7 @@ def hello_of(pair: Pair) -> ClientHello:
 # What goes well.
 
 
+@needs_mlkem
 def test_client_hello() -> None:
     """What is offered by default: the hybrid with X25519 beside it, no compatibility mode (RFC 9001 §8.4)."""
     pair = Pair().run()
@@ -135,6 +137,7 @@ def test_without_the_hybrid() -> None:
     assert pair.client.handshake.group == Group.X25519
 
 
+@needs_mlkem
 def test_result() -> None:
     pair = Pair().run()
     pair.assert_complete()
@@ -241,6 +244,7 @@ def test_hello_retry_request(group: Group, cookie: bytes) -> None:
     ]
 
 
+@needs_mlkem
 def test_hello_retry_request_to_the_hybrid() -> None:
     pair = Pair(client={"key_share_groups": [Group.SECP256R1]}, server={"groups": [Group.X25519MLKEM768]}).run()
     pair.assert_complete()

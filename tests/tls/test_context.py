@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.certificates import make_certificates
 from helpers.handshakes import FixedEnvironment, Pair, split
+from helpers.key_exchange import GROUPS
 from quicio.tls.alerts import Alert, AlertIllegalParameter, AlertUnexpectedMessage
 from quicio.tls.certificates import load_certificate_chain, load_private_key
 from quicio.tls.constants import (
@@ -36,7 +37,7 @@ KEYS = ["p256", "p384", "ed25519", "rsa"]
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("group", list(Group))
+@pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_combination(suite: CipherSuite, group: Group, key: str) -> None:
     """Each cipher suite with each group and each kind of certificate, the chain with an intermediate."""
