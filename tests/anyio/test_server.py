@@ -26,7 +26,7 @@ OTHER_AUTHORITY = identity(("other.test",))[0].chain_pem
 
 async def visit(listener: Listener, **options: Any) -> str:
     """Connect, do nothing, leave; the outcome in a word."""
-    configuration = client_configuration(**({"handshake_timeout": 0.3} | options))
+    configuration = client_configuration(**({"handshake_timeout": 5.0} | options))
     try:
         async with connect(HOST, listener.local_address[1], configuration=configuration):
             return "connected"
@@ -162,7 +162,7 @@ async def test_iteration_ends_when_the_listener_is_closed() -> None:
         seen: list[Incoming] = []
 
         async def close() -> None:
-            await visit(listener, handshake_timeout=5.0)
+            await visit(listener)
             await listener.aclose()
             await listener.aclose()
 
@@ -190,7 +190,7 @@ async def test_refused_by_hand_and_on_close() -> None:
         outcomes: list[str] = []
 
         async def client() -> None:
-            outcomes.append(await visit(listener, handshake_timeout=5.0))
+            outcomes.append(await visit(listener))
 
         group.start_soon(client)
         (await listener.accept()).refuse()
@@ -209,7 +209,7 @@ async def test_undecided_attempts_are_ignored_at_the_handshake_timeout() -> None
         listen(HOST, 0, configuration=server_configuration(handshake_timeout=0.1)) as listener,
         anyio.create_task_group() as group,
     ):
-        group.start_soon(visit, listener)
+        group.start_soon(partial(visit, listener, handshake_timeout=0.3))
         first = await listener.accept()
         await anyio.sleep(0.3)
         with pytest.raises(ConnectError, match="in time"):
@@ -226,7 +226,7 @@ async def test_the_backlog_is_bounded_and_refuses_beyond() -> None:
     async with listen(HOST, 0, configuration=server_configuration()) as listener:
         while len(listener._attempts.items) < MAX_BACKLOG:
             listener._attempts.put(Incoming(None, listener._drivers[0], listener))  # type: ignore[arg-type]  # never looked at
-        assert await visit(listener, handshake_timeout=5.0) == "ConnectError"
+        assert await visit(listener) == "ConnectError"
         assert len(listener._attempts.items) == MAX_BACKLOG
         listener._attempts.items.clear()
 
@@ -261,7 +261,7 @@ async def test_policies_retry_refuse_ignore_and_leave() -> None:
             anyio.create_task_group() as group,
         ):
             group.start_soon(listener.serve, stay)
-            assert await visit(listener) == outcome
+            assert await visit(listener, handshake_timeout=0.3 if policy is ignore else 5.0) == outcome
             group.cancel_scope.cancel()
     assert seen[0] is False  # once for each datagram of the client's first flight
     assert seen[-1] is True
@@ -272,7 +272,7 @@ async def test_a_policy_that_fails_is_logged_and_ignores(caplog: pytest.LogCaptu
         raise LookupError("of the policy")
 
     async with listen(HOST, 0, configuration=server_configuration(), policy=fail) as listener:
-        assert await visit(listener) == "HandshakeTimeout"
+        assert await visit(listener, handshake_timeout=0.3) == "HandshakeTimeout"
         assert listener._drivers[0].failure is None
     assert "policy" in caplog.text
 
@@ -334,9 +334,7 @@ async def test_what_the_peer_caused_is_no_error(caplog: pytest.LogCaptureFixture
         async with connect(*listener.local_address, configuration=client_configuration()) as connection:
             connection.close(99, "rude")
         await has_ended.wait()
-        assert (
-            await visit(listener, cadata=OTHER_AUTHORITY, handshake_timeout=5.0) == "CertificateError"
-        )  # a failed handshake
+        assert await visit(listener, cadata=OTHER_AUTHORITY) == "CertificateError"  # a failed handshake
         await anyio.sleep(0.05)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -461,7 +459,7 @@ async def test_cancelled_in_the_middle_of_the_handshake() -> None:
     async with listen(HOST, 0, configuration=server_configuration()) as listener, anyio.create_task_group() as group:
 
         async def client() -> None:
-            outcomes.append(await visit(listener, handshake_timeout=5.0))
+            outcomes.append(await visit(listener))
 
         group.start_soon(client)
         incoming = await listener.accept()
