@@ -72,6 +72,13 @@ def _parser(description: str | None, backends: Sequence[str]) -> argparse.Argume
 def server_configuration(options: argparse.Namespace, alpn: str) -> quicio.QuicConfiguration:
     """What a server's options ask for, with datagrams allowed."""
     configuration = quicio.QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65535)
+    load_certificate(configuration, options)
+    _open_key_log(configuration, options)
+    return configuration
+
+
+def load_certificate(configuration: quicio.QuicConfiguration, options: argparse.Namespace) -> None:
+    """Load the certificate that a server's options name, or one made on the spot."""
     if options.certificate is not None:
         configuration.load_cert_chain(options.certificate, options.private_key)
     else:
@@ -81,8 +88,6 @@ def server_configuration(options: argparse.Namespace, alpn: str) -> quicio.QuicC
             configuration.load_cert_chain(certificate, key)
             if options.save_certificate is not None:
                 options.save_certificate.write_bytes(certificate.read_bytes())
-    _open_key_log(configuration, options)
-    return configuration
 
 
 def client_configuration(options: argparse.Namespace, alpn: str) -> quicio.QuicConfiguration:

@@ -151,6 +151,24 @@ def http3(folder: Path, server_backend: str, client_backend: str) -> None:
         raise Failure("the index does not name what is in the folder")
 
 
+def asyncio_http3(folder: Path, server_kind: str, client_kind: str) -> None:
+    """The HTTP/3 pair of `create_protocol` subclasses."""
+    site, saved, certificate = folder / "site", folder / "saved", folder / "http3.pem"
+    saved.mkdir()
+    files = make_site(site)
+    options = ["--port", 0, "--save-certificate", certificate, "--requests", len(files)]
+    with running("asyncio_http3_server.py", site, *options) as server:
+        port = server.wait_for(r"listening on \S+ port (\d+)")[1]
+        urls = [f"https://localhost:{port}/{name}" for name in files]
+        with running("asyncio_http3_client.py", *urls, "--ca-file", certificate, "--output-folder", saved) as client:
+            proof = client.finish()
+        served = server.finish()
+    compare(proof, served)
+    for name, content in files.items():
+        if (saved / Path(name).name).read_bytes() != content:
+            raise Failure(f"{name} is not what the server has")
+
+
 def make_site(site: Path) -> dict[str, bytes]:
     """A folder with files of several sizes, an empty one and one in a folder of its own among them."""
     source = random.Random(1)
@@ -175,7 +193,11 @@ def report(*proofs: str) -> None:
         print(f"    {proof}", flush=True)
 
 
-SCENARIOS = {"echo": (echo, (*BACKENDS, "quicio.trio")), "http3": (http3, BACKENDS)}  # what runs, and on what
+SCENARIOS = {  # what runs, and on what
+    "echo": (echo, (*BACKENDS, "quicio.trio", "quicio.asyncio")),
+    "http3": (http3, BACKENDS),
+    "aioquic-style http3": (asyncio_http3, ("quicio.asyncio",)),
+}
 
 
 def main() -> None:
