@@ -16,7 +16,7 @@ import pytest
 
 import quicio.udp.engine
 from quicio.quic.transmit import Received, Transmit
-from quicio.udp.engine import BLOCKED_PATIENCE, FLUSH_ROUNDS, RECEIVE_BURST, TRANSMIT_QUANTUM, Engine
+from quicio.udp.engine import BLOCKED_PATIENCE, FLUSH_ROUNDS, POSTED_LIMIT, RECEIVE_BURST, TRANSMIT_QUANTUM, Engine
 from quicio.udp.socket import UdpSocket
 
 REMOTE = ("127.0.0.1", 4433)
@@ -545,3 +545,35 @@ def test_nothing_here_knows_an_event_loop() -> None:
                 imported.add(node.module.partition(".")[0])
     assert "socket" in imported
     assert not imported & {"asyncio", "anyio", "trio", "select", "selectors", "threading", "time"}
+
+
+def test_posted_datagrams_keep_their_order_behind_a_blocked_socket() -> None:
+    """What others made goes out before what connections want to send, and no more than `POSTED_LIMIT` of it waits."""
+    bench = Bench()
+    engine = bench.engine
+    engine.touch(bench.connection("a", wanted=1))
+    engine.post(Transmit([b"at once"], REMOTE))
+    assert [name for name, _ in bench.sent()] == ["at once"]
+    bench.sock.room = 0
+    for number in range(POSTED_LIMIT + 5):
+        engine.post(Transmit([b"%d" % number], REMOTE))
+    assert engine.is_blocked
+    assert engine.posted_size() == sum(len(str(number)) for number in range(1, POSTED_LIMIT + 1))
+    assert not engine.flush(0.0)
+    bench.sock.room = 10
+    assert not engine.flush(0.0)
+    bench.sock.room = 1 << 30
+    assert engine.flush(0.0)
+    names = [name for name, _ in bench.sent()]
+    assert names == ["at once", *map(str, range(POSTED_LIMIT + 1)), "a"]
+    engine.close()
+    engine.post(Transmit([b"late"], REMOTE))
+    assert len(bench.sent()) == len(names)
+
+
+def test_a_closed_engine_knows_of_no_errors(bench: Bench) -> None:
+    bench.engine.watch_errors(True)
+    assert bench.engine.next_error() is None
+    bench.engine.close()
+    bench.engine.watch_errors(True)
+    assert bench.engine.next_error() is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import gc
+import select
 import socket
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -616,3 +618,24 @@ def test_a_closed_socket_is_silent() -> None:
     assert sock.send(Transmit([b"late"], address)) is True
     assert sock.datagrams_dropped == 1
     assert sock.receive_errors == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which peer an ICMP message is about")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_refusals_are_told_with_their_address_while_they_are_watched(host: str) -> None:
+    with UdpSocket.bind(host) as probe:
+        nobody = probe.local_address
+    with UdpSocket.bind(None) as sock:
+        assert sock.next_error() is None
+        sock.watch_errors(True)
+        sock.send(Transmit([b"anybody?"], nobody))
+        select.select([sock], [], [], 5)
+        assert sock.receive() is None
+        assert sock.next_error() == (errno.ECONNREFUSED, nobody)
+        assert sock.next_error() is None
+        sock.send(Transmit([b"anybody?"], nobody))
+        select.select([sock], [], [], 5)
+        sock.watch_errors(False)
+        assert sock.next_error() is None
+        sock.receive()  # the pending error
+        assert not select.select([sock], [], [], 0)[0]
