@@ -62,9 +62,14 @@ def connect(
     `local_port` choose the local address; or `socket`, a UDP socket, is used, and closed in the end. `stream_handler` runs in a
     task of this scope for each stream that the peer opens, until the body ends; its exceptions go to `on_error`.
 
-    Raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`) when no address works, and
-    `ValueError` when no ALPN protocol is given. Left normally, the connection finishes its streams within
-    `configuration.linger` seconds and closes cleanly; left by an exception it closes at once (RFC 9000 §10.2).
+    Each address of `host` is tried in the resolver's order, for at most `configuration.handshake_timeout` seconds. When none
+    works, entering raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`), which names
+    every address that was tried. A call without ALPN protocols, or with a port that is none, raises `ValueError`.
+
+    Left normally, the connection finishes its streams within `configuration.linger` seconds and closes with
+    `configuration.codes.no_error`; what the peer had not acknowledged by then raises `NotDelivered`. Left by an exception it
+    closes at once with `codes.internal_error`, cancelled with `codes.cancelled` (RFC 9000 §10.2). Cancelled while it connects,
+    it gives up and leaves nothing behind.
     """
     configuration = client_configuration(configuration, alpn, server_name, host)
     return Connecting(
@@ -116,6 +121,8 @@ class BaseConnecting(Scope[C]):
         on_error: OnError = log_error,
         application: ApplicationFactory | None = None,
     ) -> None:
+        if not 0 < port < 65536:
+            raise ValueError(f"{port} is no port to connect to: ports are 1 to 65535")
         self._host = host
         self._port = port
         self._configuration = configuration
@@ -165,7 +172,7 @@ class BaseConnecting(Scope[C]):
                 attempts.append((address, error))
                 if self._socket is None:
                     self._stop_driver()
-        raise summary(self._host, attempts)
+        raise summary(self._host, attempts, self._configuration.alpn_protocols or ())
 
     async def _attempt(self, address: Address, group: TaskGroup) -> C:
         driver = await self._driver_towards(address, group)
@@ -271,18 +278,28 @@ def reaching(address: Address, driver: Driver) -> Driver:
     return driver
 
 
-def summary(host: object, attempts: list[tuple[Address, Exception]]) -> ConnectError:
-    """The one error for all attempts: of the kind that got furthest."""
-    for kind in FURTHEST:
-        for _, error in attempts:
-            if type(error) is kind:
-                if len(attempts) == 1:
-                    error.attempts = tuple(attempts)
-                    return error
-                result = kind(f"cannot connect to {host}: {error}", reason=error.reason, attempts=attempts)
-                result.__cause__ = error
-                return result
-    address, cause = attempts[0]
-    result = ConnectError(f"cannot connect to {host} at {address}: {cause}", attempts=attempts)
+def summary(host: object, attempts: list[tuple[Address, Exception]], alpn: Sequence[str] = ()) -> ConnectError:
+    """The one error for all attempts: of the kind that got furthest, with every address that was tried."""
+    told = "; ".join([f"{describe(address)}: {error}" for address, error in attempts])
+    message = f"cannot connect to {host} at {told}"
+    kind: type[ConnectError] = ConnectError
+    cause = attempts[0][1]
+    for candidate in FURTHEST:
+        found = [error for _, error in attempts if type(error) is candidate]
+        if found:
+            kind, cause = candidate, found[0]
+            break
+    if kind is ALPNError:
+        message += f" (this side offers {', '.join(map(repr, alpn))})"
+    reason = cause.reason if isinstance(cause, ConnectError) else None
+    if len(attempts) == 1 and isinstance(cause, ConnectError):
+        cause.message, cause.attempts = message, tuple(attempts)
+        return cause
+    result = kind(message, reason=reason, attempts=attempts)
     result.__cause__ = cause
     return result
+
+
+def describe(address: Address) -> str:
+    """An address, in words."""
+    return f"{address[0]} port {address[1]}"

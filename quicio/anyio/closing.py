@@ -36,7 +36,7 @@ def connect_error(reason: CloseReason, cause: int) -> ConnectError:
     message = f"the connection was {reason}" if reason.by_peer else (reason.reason or str(reason))
     if cause in (CAUSE_HANDSHAKE_TIMEOUT, CAUSE_IDLE_TIMEOUT):
         kind = HandshakeTimeout
-        message = "the handshake did not finish in time"
+        message = "the handshake did not finish in time (`handshake_timeout`): no answer, or too late"
     elif not reason.is_application and reason.code & ~0xFF == CRYPTO_ERROR:
         alert = reason.code & 0xFF
         if alert in CERTIFICATE_ALERTS:

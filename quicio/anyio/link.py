@@ -154,7 +154,10 @@ class Link:
     def refuse(self, error: OSError) -> None:
         """The system says that the peer cannot be reached: give up, unless the handshake is done."""
         if self.handshake is None and self.reason is None:
-            self.quic.close(error_code=NO_ERROR, frame_type=0, reason_phrase="unreachable")
+            phrase = f"{error.strerror or error}".lower()
+            if isinstance(error, ConnectionRefusedError):
+                phrase += ", nobody listens on this UDP port"
+            self.quic.close(error_code=NO_ERROR, frame_type=0, reason_phrase=phrase)
             self.note_end(error)
 
     # --- sending -----------------------------------------------------------------------------------------------------

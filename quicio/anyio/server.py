@@ -291,8 +291,13 @@ def listen(
 
     `host` None listens on all addresses of both families; a name, on each of its addresses with one port. `port` 0 lets the
     system choose; `socket`, a bound UDP socket, takes the place of both and is closed in the end. `policy` is called with each
-    `Incoming`, and may retry, refuse or ignore it. Raises `ValueError` for a configuration without ALPN protocols or
-    certificate, `OSError` when the address cannot be had.
+    `Incoming`, and may retry, refuse or ignore it; by default clients validate their addresses first while many handshakes are
+    unfinished (RFC 9000 §8.1.2). `reuse_port` shares the port with other processes that ask for it (SO_REUSEPORT).
+
+    The call raises `ValueError` for a port that is none and for a configuration without ALPN protocols or certificate;
+    entering raises `OSError`, naming the address, when it cannot be had. Left normally, the listener takes no more
+    connections, gives those it has `configuration.linger` seconds, then closes them; left by an exception or by cancellation
+    it closes them at once.
     """
     return Listening(
         host, port, server_configuration(configuration), policy=policy, socket=socket, reuse_port=reuse_port
@@ -326,6 +331,8 @@ class Listening(Scope[Listener]):
         connection_type: type[BaseConnection] = Connection,
         linger: float | None = None,
     ) -> None:
+        if not 0 <= port < 65536:
+            raise ValueError(f"{port} is no port to listen on: ports are 1 to 65535, 0 lets the system choose")
         self._host = host
         self._port = port
         self._configuration = configuration
@@ -368,9 +375,12 @@ class Listening(Scope[Listener]):
             for host in await resolve_local(self._host, port):
                 bound.append(bind(host, port, reuse_port=self._reuse_port))
                 port = bound[0].local_address[1]
-        except BaseException:
+        except BaseException as error:
             for udp in bound:
                 udp.close()
+            if isinstance(error, OSError):
+                told = f"cannot listen on {'any address' if self._host is None else self._host} port {port}: {error.strerror}"
+                raise type(error)(error.errno, told) from error
             raise
         return bound
 

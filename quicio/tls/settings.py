@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from cryptography import x509
 
@@ -23,6 +23,8 @@ from quicio.tls.key_schedule import HASHES
 from quicio.tls.messages import ClientHello
 from quicio.tls.outputs import CertificateDecision, ClientHelloAnswer
 from quicio.tls.signatures import PrivateKey
+
+MAX_PROTOCOLS_TOLD: Final = 5  # of each side, in an error
 
 
 @dataclass(kw_only=True)
@@ -132,4 +134,12 @@ def select_alpn(supported: Sequence[str], offered: Sequence[bytes] | None) -> st
     for name in supported:
         if name.encode() in (offered or ()):
             return name
-    raise AlertNoApplicationProtocol("the client offers no application protocol that this server speaks")
+    theirs = [name.decode("ascii", "backslashreplace") for name in (offered or ())[:MAX_PROTOCOLS_TOLD]]
+    raise AlertNoApplicationProtocol(
+        f"no application protocol in common: the client offers {_listed(theirs)}, this server speaks "
+        f"{_listed(supported[:MAX_PROTOCOLS_TOLD])}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -108,6 +108,7 @@ async def test_a_refused_port_fails_at_once() -> None:
             pass
     ((address, _),) = caught.value.attempts
     assert address == (HOST, port)
+    assert f"{HOST} port {port}: connection refused, nobody listens on this UDP port" in str(caught.value)
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert caught.value.errno is None  # codes of QUIC never look like the system's
 
@@ -140,9 +141,11 @@ async def test_a_certificate_for_another_name() -> None:
 
 async def test_no_common_application_protocol() -> None:
     async with serving(Watched().handle) as listener:
-        with pytest.raises(ALPNError):
-            async with to(listener, alpn=["unheard-of"]):
+        with pytest.raises(ALPNError) as caught:
+            async with to(listener, alpn=["unheard-of", "other"]):
                 pass
+    assert "the client offers 'unheard-of', 'other', this server speaks 'quicio-test'" in str(caught.value)
+    assert str(caught.value).endswith("(this side offers 'unheard-of', 'other')")  # whatever the server says
 
 
 async def test_a_socket_of_ones_own_is_used_and_closed() -> None:
@@ -182,11 +185,21 @@ def test_the_error_that_got_furthest_is_raised() -> None:
     third = (("192.0.2.3", 1), CertificateError("unknown authority"))
     error = summary("a.test", [first, second, third])
     assert type(error) is CertificateError
+    assert str(error) == (
+        "cannot connect to a.test at 192.0.2.1 port 1: unreachable; 192.0.2.2 port 1: refused; "
+        "192.0.2.3 port 1: unknown authority"
+    )
     assert error.attempts == (first, second, third)
     assert error.__cause__ is third[1]
     assert type(summary("a.test", [first, first])) is ConnectError
     assert summary("a.test", [second]) is second[1]
     assert summary("a.test", [second]).attempts == (second,)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_is_none(port: int) -> None:
+    with pytest.raises(ValueError, match="no port to connect to"):
+        connect(HOST, port, alpn=["x"])
 
 
 # --- the end of the scope --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from functools import partial
@@ -65,9 +66,17 @@ async def test_a_scope_is_entered_once() -> None:
 async def test_an_address_that_is_taken_raises_oserror_and_leaves_nothing_behind() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((HOST, 0))
-        with pytest.raises(OSError, match="in use"):
-            async with listen(*taken.getsockname(), configuration=server_configuration()):
+        host, port = taken.getsockname()
+        with pytest.raises(OSError, match=f"cannot listen on {host} port {port}: .* in use") as caught:
+            async with listen(host, port, configuration=server_configuration()):
                 pass
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+async def test_a_port_that_is_none(port: int) -> None:
+    with pytest.raises(ValueError, match="no port to listen on"):
+        listen(HOST, port, configuration=server_configuration())
 
 
 async def test_all_addresses_of_both_families_on_one_port() -> None:
