@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import random
 
 import anyio
@@ -66,6 +67,8 @@ async def main(options: argparse.Namespace) -> str:
     async with quicio.connect(
         options.host, options.port, server_name=options.server_name, configuration=configuration
     ) as connection:
+        told = connection.extra(quicio.QuicAttribute.cipher), connection.extra(quicio.QuicAttribute.alpn)
+        logging.info("connected to %s port %d: %s, %s", *connection.remote_address, *told)
         async with anyio.create_task_group() as tasks:
             for _ in range(options.streams):
                 tasks.start_soon(echo_stream, connection, options.size, digests)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 from functools import partial
 
 import anyio
@@ -29,6 +30,7 @@ class Echo:
 
     async def connection(self, connection: quicio.Connection) -> None:
         """Serve one connection until the client closes it."""
+        logging.info("connection from %s port %d", *connection.remote_address)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._echo_datagrams, connection)
             await connection.incoming_streams.serve(self._echo_stream)

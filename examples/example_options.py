@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import signal
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class ProofError(Exception):
 
 
 BACKENDS = ("asyncio", "trio")
-EXPECTED = (quicio.QuicError, OSError, ProofError)  # what ends an example with one line instead of a traceback
+#: what ends an example with one line instead of a traceback; a ValueError comes of options: a port, a certificate's file
+EXPECTED = (quicio.QuicError, OSError, ValueError, ProofError)
 
 
 def server_parser(description: str | None, backends: Sequence[str] = BACKENDS) -> argparse.ArgumentParser:
@@ -81,6 +83,8 @@ def load_certificate(configuration: quicio.QuicConfiguration, options: argparse.
     """Load the certificate that a server's options name, or one made on the spot."""
     if options.certificate is not None:
         configuration.load_cert_chain(options.certificate, options.private_key)
+        if configuration.private_key is None:
+            raise ValueError(f"{options.certificate} holds no private key: give one with --private-key")
     else:
         with tempfile.TemporaryDirectory() as folder:
             certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
@@ -147,19 +151,26 @@ def run(main: Callable[[argparse.Namespace], Awaitable[str]], options: argparse.
     Ends the process non-zero, with the reason, when something was not as it should be.
     """
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, stream=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
     started = time.perf_counter()
     try:
         proof = anyio.run(main, options, backend=options.backend)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
-    except EXPECTED as error:
-        sys.exit(f"failed: {type(error).__name__}: {error}")
-    except ExceptionGroup as group:  # from the program's own task groups
-        expected, unexpected = group.split(EXPECTED)
-        if unexpected is not None:
+    except (KeyboardInterrupt, BaseExceptionGroup, *EXPECTED) as error:
+        causes = list(_causes(error))
+        if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        if not all(isinstance(cause, EXPECTED) for cause in causes):
             raise
-        first: BaseException | None = expected
-        while isinstance(first, ExceptionGroup):
-            first = first.exceptions[0]
-        sys.exit(f"failed: {type(first).__name__}: {first}")
+        logging.debug("what went wrong, in full", exc_info=error)
+        sys.exit(f"failed: {type(causes[0]).__name__}: {causes[0]}")
     print(f"{proof}, {options.backend}, {(time.perf_counter() - started) * 1000:.0f} ms", flush=True)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, or what is in a group: those of the program's own task groups, and trio's around an interrupt."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error

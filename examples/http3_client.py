@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -68,6 +69,7 @@ class Downloads:
         digest = hashlib.sha256()
         size = 0
         async with client.get(url) as response:
+            logging.info("%s: status %d", url, response.status)
             if response.status != 200:
                 raise ProofError(f"{url}: status {response.status}")
             length = response.headers.get("content-length")
@@ -94,6 +96,7 @@ def file_name(url: str) -> str:
 async def main(options: argparse.Namespace) -> str:
     configuration = client_configuration(options, "h3")
     downloads = Downloads(options.url, options.output_folder)
+    options.output_folder.mkdir(parents=True, exist_ok=True)
     async with anyio.create_task_group() as tasks:
         for host, port in downloads.by_server:
             tasks.start_soon(downloads.from_server, host, port, configuration)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
+import logging
 import mimetypes
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ class Folder:
 
     async def answer(self, request: quicio.http.Request) -> None:
         """Answer one request."""
+        logging.info("%s %s", request.method, request.path)
         path = unquote(urlsplit(request.path).path)
         found = self.find(path)
         if request.method not in {"GET", "HEAD"}:
@@ -114,4 +116,7 @@ if __name__ == "__main__":
     parser = server_parser(__doc__)
     parser.add_argument("folder", type=Path, help="what to serve")
     parser.add_argument("--requests", type=int, metavar="N", help="end after N requests (default: never)")
-    run(main, parser.parse_args())
+    options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder} is no folder")
+    run(main, options)

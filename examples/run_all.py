@@ -182,7 +182,7 @@ def make_site(site: Path) -> dict[str, bytes]:
 
 def compare(proof: str, served: str) -> None:
     """Show what both sides proved; they must have seen the same bytes."""
-    report(proof, served)
+    report(f"client: {proof}", f"server: {served}")
     if digest_in(proof) != digest_in(served):
         raise Failure("client and server saw different bytes")
 
