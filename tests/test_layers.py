@@ -204,6 +204,10 @@ def test_the_core_loads_no_event_loop() -> None:
     assert not loaded & {"anyio", "trio", "asyncio", "ssl"}  # `cryptography` itself loads `socket`, by way of `email`
 
 
+def test_the_asyncio_face_loads_no_trio() -> None:
+    assert "trio" not in loaded_by("import quicio.asyncio, quicio.h0.connection")
+
+
 def test_the_front_door_is_lazy() -> None:
     loaded = loaded_by("import quicio")
     assert {name for name in loaded if is_in(name, "quicio")} == {"quicio"}
