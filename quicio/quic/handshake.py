@@ -133,7 +133,9 @@ class Handshake(Component):
         chunk = receiver.receive(offset, data)
         if not chunk:
             if receiver.has_gap and EPOCH_OF_SPACE[space] < self.machine.receive_epoch:  # RFC 9001 §4.1.3
-                raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "New CRYPTO data at an encryption level that is over")
+                raise QuicConnectionError(
+                    PROTOCOL_VIOLATION, CRYPTO, "New CRYPTO data at an encryption level that is over"
+                )
             return
         try:
             self.machine.receive(EPOCH_OF_SPACE[space], chunk)

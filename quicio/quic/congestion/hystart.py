@@ -25,7 +25,16 @@ CSS_ROUNDS: Final = 5
 class HyStart:
     """State of the first slow start of one path."""
 
-    __slots__ = ("_baseline", "_last_minimum", "_minimum", "_round_start", "_samples", "css_rounds", "in_css", "is_done")
+    __slots__ = (
+        "_baseline",
+        "_last_minimum",
+        "_minimum",
+        "_round_start",
+        "_samples",
+        "css_rounds",
+        "in_css",
+        "is_done",
+    )
 
     def __init__(self) -> None:
         self.in_css: bool = False  # conservative slow start

@@ -166,9 +166,7 @@ class LossDetection(Component):
 
     # Acknowledgments.
 
-    def on_ack(
-        self, space: int, ranges: list[int], delay: float, ecn: tuple[int, int, int] | None, now: float
-    ) -> None:
+    def on_ack(self, space: int, ranges: list[int], delay: float, ecn: tuple[int, int, int] | None, now: float) -> None:
         """Process an ACK frame (RFC 9002 §A.7).
 
         `ranges` is flat and half-open, [start0, stop0, start1, stop1…], newest first; `delay` is the reported ACK delay in
@@ -609,7 +607,9 @@ class LossDetection(Component):
                 eliciting += packet.ack_eliciting
                 sums[packet.path] = sums.get(packet.path, 0) + (packet.size if packet.in_flight else 0)
             if eliciting != state.eliciting_in_flight:
-                raise AssertionError(f"space {state.space}: {eliciting} eliciting packets, {state.eliciting_in_flight} counted")
+                raise AssertionError(
+                    f"space {state.space}: {eliciting} eliciting packets, {state.eliciting_in_flight} counted"
+                )
             if state.sent and state.sent[0] is None:
                 raise AssertionError(f"space {state.space}: a settled packet is still tracked at the head")
             if len(state.lost_numbers) > MAX_LOST_PACKETS or sorted(state.lost) != state.lost_numbers:

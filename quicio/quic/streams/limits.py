@@ -82,7 +82,17 @@ class LocalStreams:
 class PeerStreams:
     """Streams of one type that the peer opens. `size` is how many it may have open at a time."""
 
-    __slots__ = ("closed", "finished", "is_lost", "is_unidirectional", "limit", "opened", "size", "type_bits", "withheld")
+    __slots__ = (
+        "closed",
+        "finished",
+        "is_lost",
+        "is_unidirectional",
+        "limit",
+        "opened",
+        "size",
+        "type_bits",
+        "withheld",
+    )
 
     def __init__(self, type_bits: int, size: int) -> None:
         self.type_bits: int = type_bits

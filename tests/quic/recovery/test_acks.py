@@ -38,7 +38,9 @@ class Receiver:
         self.builder = PacketBuilder(make_path())
         self.tokens: list[Token] = []
 
-    def receive(self, *numbers: int, now: float = 0.0, space: int = APPLICATION, eliciting: bool = True, ecn: int = 0) -> None:
+    def receive(
+        self, *numbers: int, now: float = 0.0, space: int = APPLICATION, eliciting: bool = True, ecn: int = 0
+    ) -> None:
         """One burst."""
         for number in numbers:
             assert not self.acks.is_duplicate(space, number)
