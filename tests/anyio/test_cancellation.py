@@ -102,9 +102,11 @@ def test_task_cancel_during_the_linger() -> None:
                 configuration = client_configuration(linger=60.0)
                 async with connect(*listener.local_address, configuration=configuration) as connection:
                     stream = await connection.open_stream()
-                    for _ in range(6):  # the peer's window, and then the send buffer
-                        with anyio.move_on_after(0.05):
+                    has_room = True
+                    while has_room:  # the peer's window, and then the send buffer
+                        with anyio.move_on_after(0.5) as patience:
                             await stream.send_some(bytes(1_000_000))
+                        has_room = not patience.cancelled_caught
                     is_filled.set()
                     await stream.send_eof()
 
