@@ -411,7 +411,8 @@ async def serve(
     """Listen, and run `handler(connection)` in a task for each connection, until cancelled or the listener is closed.
 
     `await task_group.start(serve, ...)` returns the `Listener` once its sockets are bound. Handlers end as
-    `Listener.serve` says; arguments are those of `listen`.
+    `Listener.serve` says; `host`, `port` and `configuration` are those of `listen`, which also says what is raised. Cancelled,
+    it cancels the handlers and closes their connections at once.
     """
     async with listen(host, port, configuration=configuration) as listener:
         task_status.started(listener)
