@@ -14,7 +14,7 @@ import random
 import ssl
 from typing import Any, cast
 
-from example_options import ProofError, client_parser, run
+from example_options import ProofError, client_parser, open_key_log, run
 
 from quicio.asyncio import QuicConnectionProtocol, connect
 from quicio.quic.configuration import QuicConfiguration
@@ -75,6 +75,7 @@ async def echo_stream(client: EchoClient, size: int) -> bytes:
 
 async def main(options: argparse.Namespace) -> str:
     configuration = QuicConfiguration(is_client=True, alpn_protocols=["echo"], max_datagram_frame_size=65535)
+    configuration.secrets_log_file = open_key_log(options)
     if options.ca_file is not None:
         configuration.load_verify_locations(cafile=str(options.ca_file))
     if options.insecure:

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 from typing import Any
 
-from example_options import load_certificate, run, server_parser
+from example_options import load_certificate, open_key_log, run, server_parser
 
 from quicio.asyncio import QuicConnectionProtocol, serve
 from quicio.quic.configuration import QuicConfiguration
@@ -77,6 +77,7 @@ class EchoProtocol(QuicConnectionProtocol):
 
 async def main(options: argparse.Namespace) -> str:
     configuration = QuicConfiguration(is_client=False, alpn_protocols=["echo"], max_datagram_frame_size=65535)
+    configuration.secrets_log_file = open_key_log(options)
     load_certificate(configuration, options)
     totals = Totals()
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from example_options import ProofError, client_parser, run
+from example_options import ProofError, client_parser, open_key_log, run
 
 from quicio.asyncio import QuicConnectionProtocol, connect
 from quicio.h3.connection import H3_ALPN, H3Connection
@@ -88,6 +88,7 @@ async def main(options: argparse.Namespace) -> str:
     if not first.hostname or any(urlsplit(url).netloc != first.netloc for url in options.url):
         raise ProofError("give URLs of one server, https://host:port/path")
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN)
+    configuration.secrets_log_file = open_key_log(options)
     if options.ca_file is not None:
         configuration.load_verify_locations(cafile=str(options.ca_file))
     if options.insecure:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from example_options import load_certificate, run, server_parser
+from example_options import load_certificate, open_key_log, run, server_parser
 
 from quicio.asyncio import QuicConnectionProtocol, serve
 from quicio.h3.connection import H3_ALPN, H3Connection
@@ -113,6 +113,7 @@ class HttpServerProtocol(QuicConnectionProtocol):
 
 async def main(options: argparse.Namespace) -> str:
     configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+    configuration.secrets_log_file = open_key_log(options)
     load_certificate(configuration, options)
     folder = Folder(options.folder)
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 import anyio
 from cryptography import x509
@@ -75,7 +76,7 @@ def server_configuration(options: argparse.Namespace, alpn: str) -> quicio.QuicC
     """What a server's options ask for, with datagrams allowed."""
     configuration = quicio.QuicConfiguration(is_client=False, alpn_protocols=[alpn], max_datagram_frame_size=65535)
     load_certificate(configuration, options)
-    _open_key_log(configuration, options)
+    configuration.secrets_log_file = open_key_log(options)
     return configuration
 
 
@@ -101,13 +102,13 @@ def client_configuration(options: argparse.Namespace, alpn: str) -> quicio.QuicC
         configuration.load_verify_locations(cafile=str(options.ca_file))
     if options.insecure:
         configuration.verify_mode = ssl.CERT_NONE
-    _open_key_log(configuration, options)
+    configuration.secrets_log_file = open_key_log(options)
     return configuration
 
 
-def _open_key_log(configuration: quicio.QuicConfiguration, options: argparse.Namespace) -> None:
-    if options.key_log is not None:
-        configuration.secrets_log_file = options.key_log.open("a", encoding="ascii")
+def open_key_log(options: argparse.Namespace) -> TextIO | None:
+    """The file for TLS secrets, if one is asked for."""
+    return None if options.key_log is None else options.key_log.open("a", encoding="ascii")
 
 
 def make_certificate(host: str, certificate_file: Path, key_file: Path) -> None:

@@ -43,8 +43,16 @@ class Folder:
             return None
 
     async def answer(self, request: quicio.http.Request) -> None:
-        """Answer one request."""
+        """Answer one request, and count it, even when the client leaves before it has the whole answer."""
         logging.info("%s %s", request.method, request.path)
+        try:
+            await self._respond(request)
+        finally:
+            self._answered += 1
+            if self._answered == self.requests:
+                self.finished.set()
+
+    async def _respond(self, request: quicio.http.Request) -> None:
         path = unquote(urlsplit(request.path).path)
         found = self.find(path)
         if request.method not in {"GET", "HEAD"}:
@@ -59,9 +67,6 @@ class Folder:
             await self._send_file(request, found / "index.html")
         else:
             await self._send_index(request, found, path)
-        self._answered += 1
-        if self._answered == self.requests:
-            self.finished.set()
 
     async def _send_file(self, request: quicio.http.Request, path: Path) -> None:
         digest = hashlib.sha256()
@@ -80,10 +85,10 @@ class Folder:
         entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
         links = "\n".join(f'<li><a href="./{quote(name)}">{html.escape(name)}</a></li>' for name in entries)
         page = f"<!DOCTYPE html>\n<title>{html.escape(path)}</title>\n<ul>\n{links}\n</ul>\n".encode()
-        await request.respond(200, {"content-type": "text/html; charset=utf-8"}, page)
         if request.method == "GET":
             self.size += len(page)
             self.digests.append(hashlib.sha256(page).digest())
+        await request.respond(200, {"content-type": "text/html; charset=utf-8"}, page)
 
     def proof(self) -> str:
         """What was served, with a digest over the digests of the files, sorted."""
