@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from helpers.loopback import HOST, client_configuration, identity, read_all, server_configuration, serving
+from helpers.loopback import HOST, client_configuration, fill, identity, read_all, server_configuration, serving
 from quicio.anyio import Connection, ReceiveStream, Stream, connect, listen
 from quicio.anyio.client import summary
 from quicio.errors import (
@@ -291,9 +291,7 @@ async def test_what_the_peer_does_not_take_within_linger_raises_not_delivered() 
         with pytest.raises(NotDelivered):
             async with to(listener, configuration=client_configuration(linger=0.1)) as connection:
                 stream = await connection.open_stream()
-                for _ in range(20):  # more than the window of a peer that does not read
-                    with anyio.move_on_after(0.05):
-                        await stream.send_some(bytes(200_000))
+                await fill(stream)
                 await stream.send_eof()
         await watched.has_ended.wait()
         del stream
@@ -303,13 +301,12 @@ async def test_what_the_peer_does_not_take_within_linger_raises_not_delivered() 
 async def test_a_cancelled_linger_closes_with_cancelled() -> None:
     watched = Watched()
     async with serving(watched.handle) as listener:
-        with anyio.move_on_after(0.5):
+        with anyio.CancelScope() as scope:
             async with to(listener, configuration=client_configuration(linger=60.0)) as connection:
                 stream = await connection.open_stream()
-                for _ in range(6):
-                    with anyio.move_on_after(0.05):
-                        await stream.send_some(bytes(1_000_000))
+                await fill(stream)
                 await stream.send_eof()
+                scope.deadline = anyio.current_time() + 0.2
         await watched.has_ended.wait()
         del stream
     assert watched.reasons[0].code == 2

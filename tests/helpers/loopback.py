@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from helpers.certificates import DAY, DEFAULT_NAMES, Identity, Issuer, issue, key_usage, make_key
-from quicio.anyio import Connection, Listener, connect, serve
+from quicio.anyio import Connection, Listener, SendStream, connect, serve
 from quicio.anyio.lifetime import Handler
 from quicio.quic.configuration import QuicConfiguration
 
@@ -86,3 +86,13 @@ async def read_all(stream: Any) -> bytes:
     """Everything until the FIN."""
     pieces = [piece async for piece in stream]
     return b"".join(pieces)
+
+
+async def fill(stream: SendStream) -> int:
+    """Send until the peer's window and the send buffer are full, however slow the machine; returns the bytes taken."""
+    taken = 0
+    while True:
+        with anyio.move_on_after(0.5) as patience:
+            taken += await stream.send_some(bytes(65536))
+        if patience.cancelled_caught:
+            return taken
