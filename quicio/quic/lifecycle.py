@@ -9,7 +9,8 @@ The states are those of RFC 9000 §10, numbered as `QuicConnectionState` is:
 
 Rules:
 - `close_reason` is set at the moment a close is sent or received (or the connection just ends); waiters wake then. The
-  end, TERMINATED, comes after the closing or draining period of three probe timeouts (§10.2).
+  end, TERMINATED, comes after the closing or draining period of three probe timeouts (§10.2), or as soon as both sides
+  have heard of it: a peer's close is answered once, and that answer ends the peer's wait (§10.2.2).
 - The idle timer restarts on every packet received, and on the first ACK-eliciting packet sent since (§10.1); it is the
   smaller of both sides' values and never less than three probe timeouts.
 - In the closing state a CONNECTION_CLOSE answers incoming packets, at a rate that halves as they go on (§10.2.1).

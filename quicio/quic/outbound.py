@@ -8,7 +8,8 @@ Rules:
 - A batch is what one `sendmsg` takes: equal sizes, the last may be shorter. Its packets are masked with one cipher call.
 - A datagram with an Initial packet is padded to 1200 bytes, on a client always, on a server when it elicits an ACK (§14.1);
   one with path frames where the amplification limit allows it (§8.2.1). Padding goes into the last packet.
-- Nothing exceeds three times what an unvalidated path has received (§8.1); in such a state whole datagrams go or none.
+- Nothing exceeds three times what an unvalidated path has received (§8.1). Where that is less than a whole datagram nothing
+  goes but path frames, unpadded: they are what ends such a state.
 - Packets that hold only ACK and PADDING are neither paced nor held back by the window (RFC 9002 §7).
 - After many packets that elicit nothing one carries a PING: the peer's ACK of it lets sent packets and received ranges be
   forgotten (§13.2.4).
