@@ -3,7 +3,8 @@
     start                → ClientHello                                   WAIT_SERVER_HELLO
     HelloRetryRequest    → ClientHello once more, at most once           WAIT_SERVER_HELLO
     ServerHello          → handshake secrets                             WAIT_ENCRYPTED_EXTENSIONS
-    EncryptedExtensions  → PeerExtensions                                WAIT_CERTIFICATE_OR_REQUEST
+    EncryptedExtensions  → PeerExtensions                                WAIT_CERTIFICATE_OR_REQUEST,
+                                                                         or WAIT_FINISHED when resumed
     CertificateRequest   (remembered)                                    WAIT_CERTIFICATE
     Certificate          (parsed)                                        WAIT_CERTIFICATE_VERIFY
     CertificateVerify    → CertificateDecision: suspended                WAIT_FINISHED once answered
@@ -15,16 +16,24 @@ is `unsupported_extension`, one in the wrong message is `illegal_parameter` (§4
 (RFC 9001 §8.4): `legacy_session_id` is empty and there is no ChangeCipherSpec.
 
 The server proves possession of its key before anyone is asked whether the certificate is trusted. A server that asks for a
-client certificate gets an empty one, which is an answer (§4.4.2). Tickets are shown and not used.
+client certificate gets an empty one, which is an answer (§4.4.2).
+
+A ticket that fits (its server name, its dates, a cipher suite with its hash) is offered with a binder, and early data with it
+when the ticket allows it and its application protocol and cipher suite are offered too. The server's choice is then held
+against the ticket: early data that is accepted means that everything is as it was. After a HelloRetryRequest there is none.
+A resumed handshake shows no certificates: `peer_certificates` are those that the ticket remembers.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Final
+
+from cryptography import x509
 
 from quicio.environment import Environment
 from quicio.tls import extensions, signatures
@@ -42,16 +51,20 @@ from quicio.tls.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
     MAX_TICKETS,
+    PSK_DHE_KE,
     RANDOM_SIZE,
+    TICKET_MAX_LIFETIME,
     TLS_1_3,
+    CipherSuite,
     ExtensionType,
     Group,
     HandshakeType,
 )
 from quicio.tls.context import HEADER_SIZE, Handler, Handshake
 from quicio.tls.groups import KeyPair
-from quicio.tls.key_schedule import HASHES
+from quicio.tls.key_schedule import HASHES, KeySchedule
 from quicio.tls.messages import (
     Certificate,
     CertificateRequest,
@@ -62,8 +75,9 @@ from quicio.tls.messages import (
     NewSessionTicket,
     ServerHello,
 )
-from quicio.tls.outputs import CertificateDecision, PeerExtensions, TicketReceived
+from quicio.tls.outputs import CertificateDecision, InstallSecret, PeerExtensions, TicketReceived
 from quicio.tls.settings import ClientSettings
+from quicio.tls.tickets import SessionTicket, remembered
 
 
 class State(Enum):
@@ -80,12 +94,14 @@ class State(Enum):
 
 
 # Which extensions each message may answer (RFC 8446 §4.2); opaque ones are answered in EncryptedExtensions.
-_IN_SERVER_HELLO: Final[frozenset[int]] = frozenset({ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE})
+_IN_SERVER_HELLO: Final[frozenset[int]] = frozenset(
+    {ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY}
+)
 _IN_RETRY: Final[frozenset[int]] = frozenset(
     {ExtensionType.SUPPORTED_VERSIONS, ExtensionType.KEY_SHARE, ExtensionType.COOKIE}
 )
 _IN_ENCRYPTED: Final[frozenset[int]] = frozenset(
-    {ExtensionType.SERVER_NAME, ExtensionType.SUPPORTED_GROUPS, ExtensionType.ALPN}
+    {ExtensionType.SERVER_NAME, ExtensionType.SUPPORTED_GROUPS, ExtensionType.ALPN, ExtensionType.EARLY_DATA}
 )
 
 
@@ -106,7 +122,9 @@ class ClientHandshake(Handshake):
         self._key_pairs: dict[int, KeyPair] = {}
         self._retry: ServerHello | None = None
         self._certificate_request: CertificateRequest | None = None
-        self._resumption_secret = b""
+        self._ticket_chain: list[x509.Certificate] = []
+        self._ticket = self._usable(settings.session_ticket)
+        self.early_data_offered = settings.early_data and self._allows_early_data(self._ticket)
         self._tickets = 0
 
     def start(self) -> None:
@@ -117,7 +135,56 @@ class ClientHandshake(Handshake):
             self._key_pairs[group] = self._settings.generate_key_pair(group)
         self._client_random = self._environment.random_bytes(RANDOM_SIZE)
         self._send_client_hello(cookie=None)
+        ticket = self._ticket
+        if self.early_data_offered and ticket is not None:
+            suite = int(ticket.cipher_suite)
+            secret = self._early_secret(
+                suite, ticket.resumption_secret, self._transcript.digest_with(HASHES[suite], b"")
+            )
+            self.outputs.append(InstallSecret(EPOCH_ZERO_RTT, True, suite, secret))
         self._state = State.WAIT_SERVER_HELLO
+
+    # The ticket.
+
+    def _usable(self, ticket: SessionTicket | None) -> SessionTicket | None:
+        """`ticket` if it can be offered to this server with these settings (RFC 8446 §4.2.11, §4.6.1)."""
+        if ticket is None or ticket.cipher_suite not in HASHES:
+            return None
+        now = self._environment.wall_clock()
+        age = now - ticket.not_valid_before.timestamp()
+        hashes = {HASHES[suite] for suite in self._cipher_suites}
+        if (
+            not ticket.is_valid_at(now)
+            or age > TICKET_MAX_LIFETIME
+            or ticket.server_name != (self.server_name or "")
+            or HASHES[ticket.cipher_suite] not in hashes
+        ):
+            return None
+        try:
+            self._ticket_chain = ticket.peer_certificates()
+        except ValueError:  # it comes from a file that somebody has edited
+            return None
+        return ticket
+
+    def _allows_early_data(self, ticket: SessionTicket | None) -> bool:
+        """Whether early data can go with it: all of it, cipher suite and protocol too, is as it was (RFC 8446 §4.2.10)."""
+        return (
+            ticket is not None
+            and bool(ticket.max_early_data_size)
+            and ticket.cipher_suite in self._cipher_suites
+            and (ticket.alpn is None if not self._alpn_offer else (ticket.alpn or "").encode() in self._alpn_offer)
+        )
+
+    def _with_pre_shared_key(self, hello: ClientHello, ticket: SessionTicket) -> bytes:
+        """The ClientHello with pre_shared_key as its last extension, and the binder in it (RFC 8446 §4.2.11.2)."""
+        keys = KeySchedule(ticket.cipher_suite, ticket.resumption_secret)
+        identity = (ticket.ticket, ticket.obfuscated_age_at(self._environment.wall_clock()))
+        blank = bytes(len(keys.binder(b"")))
+        hello.extensions.append((ExtensionType.PRE_SHARED_KEY, extensions.encode_pre_shared_keys([identity], [blank])))
+        message = hello.encode()
+        truncated = message[: -len(extensions.encode_binders([blank]))]
+        binder = keys.binder(self._transcript.digest_with(keys.hash_name, truncated))
+        return truncated + extensions.encode_binders([binder])
 
     def _handler(self, message_type: int) -> Handler | None:
         handler = _HANDLERS[self._state].get(message_type)
@@ -145,6 +212,9 @@ class ClientHandshake(Handshake):
         items.append((ExtensionType.SUPPORTED_VERSIONS, extensions.encode_supported_versions([TLS_1_3])))
         shares = [(group, pair.client_share()) for group, pair in self._key_pairs.items()]
         items.append((ExtensionType.KEY_SHARE, extensions.encode_key_shares(shares)))
+        items.append((ExtensionType.PSK_KEY_EXCHANGE_MODES, extensions.encode_modes([PSK_DHE_KE])))
+        if self.early_data_offered and self._retry is None:
+            items.append((ExtensionType.EARLY_DATA, b""))
         if cookie is not None:
             items.append((ExtensionType.COOKIE, extensions.encode_cookie(cookie)))
         items.extend(self.local_extensions)
@@ -152,7 +222,9 @@ class ClientHandshake(Handshake):
 
     def _send_client_hello(self, cookie: bytes | None) -> None:
         self._hello = self._build_client_hello(cookie)
-        self._send(EPOCH_INITIAL, self._record(self._hello.encode()))
+        ticket = self._ticket
+        message = self._hello.encode() if ticket is None else self._with_pre_shared_key(self._hello, ticket)
+        self._send(EPOCH_INITIAL, self._record(message))
 
     # ServerHello and HelloRetryRequest.
 
@@ -178,9 +250,22 @@ class ClientHandshake(Handshake):
             self._transcript.use(HASHES[hello.cipher_suite])
         self._transcript.add(message)
         self._receive_at(EPOCH_HANDSHAKE)
-        self._start_keys(hello.cipher_suite, secret)
+        self._read_resumption(fields.get(ExtensionType.PRE_SHARED_KEY), hello.cipher_suite)
+        self._start_keys(hello.cipher_suite, secret, None if self._ticket is None else self._ticket.resumption_secret)
         self._install_handshake_secrets(is_client=True)
         self._state = State.WAIT_ENCRYPTED_EXTENSIONS
+
+    def _read_resumption(self, data: bytes | None, cipher_suite: int) -> None:
+        """Whether the server goes on from the ticket; if not, it counts no more."""
+        if data is None:
+            self._ticket = None
+            return
+        assert self._ticket is not None  # else the answer is one to an extension that was not offered
+        if extensions.parse_selected(data, "pre_shared_key") != 0:
+            raise AlertIllegalParameter("the server chose a pre-shared key that was not offered")
+        if HASHES[cipher_suite] != HASHES[self._ticket.cipher_suite]:
+            raise AlertIllegalParameter("the server resumes with a cipher suite of another hash than the ticket's")
+        self.session_resumed = True
 
     def _check_choice(self, hello: ServerHello, fields: dict[int, bytes]) -> None:
         """Check what a ServerHello and a HelloRetryRequest have in common (RFC 8446 §4.1.3, §4.1.4)."""
@@ -227,6 +312,8 @@ class ClientHandshake(Handshake):
         elif cookie is None:
             raise AlertIllegalParameter("the HelloRetryRequest asks for no change")
         self._retry = hello
+        if self._ticket is not None and HASHES[hello.cipher_suite] != HASHES[self._ticket.cipher_suite]:
+            self._ticket = None  # RFC 8446 §4.1.4
         self._transcript.use(HASHES[hello.cipher_suite])
         self._transcript.restart_with_message_hash()
         self._transcript.add(message)
@@ -249,9 +336,23 @@ class ClientHandshake(Handshake):
         for kind in self._settings.required_extensions:
             if kind not in fields:
                 raise AlertMissingExtension(f"the server does not send extension {kind}")
+        self._read_early_data(fields.get(ExtensionType.EARLY_DATA))
         self._transcript.add(message)
         self.outputs.append(PeerExtensions({kind: data for kind, data in answers if kind in opaque}))
         self._state = State.WAIT_CERTIFICATE_OR_REQUEST
+        if self.session_resumed:
+            self.peer_certificates = self._ticket_chain
+            self._state = State.WAIT_FINISHED
+
+    def _read_early_data(self, data: bytes | None) -> None:
+        """Early data is accepted, if everything is as it was when the ticket was made (RFC 8446 §4.2.10)."""
+        if data is None:
+            return
+        extensions.parse_empty(data, "early_data")
+        ticket = self._ticket
+        if ticket is None or ticket.cipher_suite != self.cipher_suite or ticket.alpn != self.alpn:
+            raise AlertIllegalParameter("the server accepts early data with other parameters than the ticket's")
+        self.early_data_accepted = True
 
     def _read_alpn(self, data: bytes | None) -> None:
         if data is None:
@@ -311,7 +412,7 @@ class ClientHandshake(Handshake):
         if self._certificate_request is not None:
             flight = self._record(Certificate(self._certificate_request.request_context).encode())
         flight += self._record(self._make_finished(self._client_secret))
-        self._resumption_secret = self._keys.derive("res master", self._transcript.digest())
+        self._derive_resumption_secret()
         self._send(EPOCH_HANDSHAKE, flight)
         self._install(EPOCH_ONE_RTT, False, server_secret)
         self._install(EPOCH_ONE_RTT, True, client_secret)
@@ -321,12 +422,26 @@ class ClientHandshake(Handshake):
     # Afterwards.
 
     def _on_new_session_ticket(self, message: bytes) -> None:
-        ticket = NewSessionTicket.parse(message[HEADER_SIZE:])
+        new = NewSessionTicket.parse(message[HEADER_SIZE:])
+        early_data = dict(new.extensions).get(ExtensionType.EARLY_DATA)
+        max_early_data_size = None if early_data is None else extensions.parse_max_early_data(early_data)
         self._tickets += 1
-        if self._tickets > MAX_TICKETS or self.cipher_suite is None:
+        others = remembered(self.alpn, self.peer_certificates)
+        if self._tickets > MAX_TICKETS or new.lifetime == 0 or others is None or self.cipher_suite is None:
             return
-        key = self._keys.resumption_key(self._resumption_secret, ticket.nonce)
-        self.outputs.append(TicketReceived(ticket, int(self.cipher_suite), key))
+        made = datetime.fromtimestamp(self._environment.wall_clock(), UTC)
+        ticket = SessionTicket(
+            age_add=new.age_add,
+            cipher_suite=CipherSuite(self.cipher_suite),
+            not_valid_after=made + timedelta(seconds=min(new.lifetime, TICKET_MAX_LIFETIME)),
+            not_valid_before=made,
+            resumption_secret=self._keys.resumption_key(self._resumption_secret, new.nonce),
+            server_name=self.server_name or "",
+            ticket=new.ticket,
+            max_early_data_size=max_early_data_size,
+            other_extensions=others,
+        )
+        self.outputs.append(TicketReceived(ticket))
 
 
 _HANDLERS: Final[dict[State, dict[int, Callable[[ClientHandshake, bytes], None]]]] = {

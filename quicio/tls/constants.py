@@ -43,6 +43,9 @@ MAX_EXTENSIONS: Final = 128  # in one block
 MAX_SUSPENDED_SIZE: Final = 64 * 1024  # handshake bytes kept while a decision is awaited
 MAX_TICKETS: Final = 16  # shown to the application; a server's further tickets are ignored
 TICKET_MAX_LIFETIME: Final = 7 * 24 * 3600  # seconds (RFC 8446 §4.6.1)
+TICKET_MAX_CHAIN: Final = 12 * 1024  # bytes of the peer's certificates in a ticket: without room for them there is none
+MAX_IDENTITIES_TRIED: Final = 4  # of the pre-shared keys that a client offers
+PSK_DHE_KE: Final = 1  # the one mode of resumption here: with key exchange (RFC 8446 §4.2.9)
 
 
 class Epoch(Enum):

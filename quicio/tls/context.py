@@ -16,8 +16,8 @@ Rules:
 - Whatever the peer sends, an `Alert` comes out or nothing. After one the machine is dead: it ignores what it is given.
 
 Left to others: packet protection, reordering and acknowledgement (the transport); whether a certificate is to be trusted
-(`quicio.tls.certificates`, asked by whoever answers the decision); tickets and early data, whose outcome is already part of
-the interface: `session_resumed` and `early_data_accepted`.
+(`quicio.tls.certificates`, asked by whoever answers the decision); where tickets are kept (`quicio.tls.issuing`, a client's
+application). Early data itself never comes here: QUIC carries it in packets of its own (RFC 9001 §4.6.1, §8.3).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Handshake:
         self.is_complete = False
         self.is_failed = False
         self.session_resumed = False
+        self.early_data_offered = False
         self.early_data_accepted = False
         self._environment = environment
         self._key_log = key_log
@@ -99,6 +100,7 @@ class Handshake:
         self._client_secret = b""
         self._server_secret = b""
         self._exporter_secret = b""
+        self._resumption_secret = b""
         self._decision_id: int | None = None
         self._last_decision_id = 0
 
@@ -215,8 +217,12 @@ class Handshake:
         self.outputs.append(SendHandshake(epoch, data))
 
     def _install(self, epoch: int, is_sealing: bool, secret: bytes) -> None:
-        assert self.cipher_suite is not None  # secrets come after the suite
+        assert self.cipher_suite is not None  # these secrets come after the suite
         self.outputs.append(InstallSecret(epoch, is_sealing, int(self.cipher_suite), secret))
+
+    def _derive_resumption_secret(self) -> None:
+        """What the keys of tickets come from: the transcript up to the client's Finished (RFC 8446 §7.1)."""
+        self._resumption_secret = self._keys.derive("res master", self._transcript.digest())
 
     def _log_secret(self, label: str, secret: bytes) -> None:
         if self._key_log is not None:
@@ -227,9 +233,15 @@ class Handshake:
         assert self._schedule is not None  # the states before the ServerHello use none
         return self._schedule
 
-    def _start_keys(self, cipher_suite: int, shared_secret: bytes) -> None:
+    def _early_secret(self, cipher_suite: int, pre_shared_key: bytes, digest: bytes) -> bytes:
+        """The secret of the client's early data, from the transcript up to its ClientHello."""
+        secret = KeySchedule(cipher_suite, pre_shared_key).derive("c e traffic", digest)
+        self._log_secret("CLIENT_EARLY_TRAFFIC_SECRET", secret)
+        return secret
+
+    def _start_keys(self, cipher_suite: int, shared_secret: bytes, pre_shared_key: bytes | None) -> None:
         """Handshake secrets, from the key exchange and the transcript up to the ServerHello."""
-        self._schedule = KeySchedule(cipher_suite)
+        self._schedule = KeySchedule(cipher_suite, pre_shared_key)
         self._schedule.advance(shared_secret)
         digest = self._transcript.digest()
         self._client_secret = self._schedule.derive("c hs traffic", digest)

@@ -144,3 +144,58 @@ def parse_empty(data: bytes, what: str) -> None:
     """An extension that is only there or not, such as the server's answer to server_name."""
     if data:
         raise AlertDecodeError(f"{what} has a content where none is allowed")
+
+
+def encode_modes(modes: Sequence[int]) -> bytes:
+    """psk_key_exchange_modes, in a ClientHello (RFC 8446 §4.2.9)."""
+    return vector(1, bytes(modes))
+
+
+def parse_modes(data: bytes) -> list[int]:
+    """The modes in which a client would resume."""
+    reader = Reader(data)
+    modes = list(reader.vector(1, minimum=1))
+    reader.finish("psk_key_exchange_modes")
+    return modes
+
+
+def encode_binders(binders: Sequence[bytes]) -> bytes:
+    """The last part of pre_shared_key, which the binders themselves do not cover (RFC 8446 §4.2.11.2)."""
+    return vector(2, b"".join(vector(1, binder) for binder in binders))
+
+
+def encode_pre_shared_keys(identities: Sequence[tuple[bytes, int]], binders: Sequence[bytes]) -> bytes:
+    """pre_shared_key in a ClientHello: labels with their obfuscated ages, then a binder each (RFC 8446 §4.2.11)."""
+    return vector(2, b"".join(vector(2, label) + age.to_bytes(4, "big") for label, age in identities)) + encode_binders(
+        binders
+    )
+
+
+def parse_pre_shared_keys(data: bytes) -> tuple[list[tuple[bytes, int]], list[bytes]]:
+    """The identities that a client offers, and their binders: as many, and one at least."""
+    reader = Reader(data)
+    block = Reader(reader.vector(2, minimum=7))
+    binder_block = Reader(reader.vector(2, minimum=33))
+    reader.finish("pre_shared_key")
+    identities: list[tuple[bytes, int]] = []
+    while not block.at_end:
+        identities.append((block.vector(2, minimum=1), block.integer(4)))
+    binders: list[bytes] = []
+    while not binder_block.at_end:
+        binders.append(binder_block.vector(1, minimum=32))
+    if len(identities) != len(binders):
+        raise AlertIllegalParameter("pre_shared_key does not have a binder for each identity")
+    return identities, binders
+
+
+def encode_max_early_data(size: int) -> bytes:
+    """early_data in a NewSessionTicket. In other messages it has no content (RFC 8446 §4.2.10)."""
+    return size.to_bytes(4, "big")
+
+
+def parse_max_early_data(data: bytes) -> int:
+    """How much early data a ticket allows, in bytes."""
+    reader = Reader(data)
+    size = reader.integer(4)
+    reader.finish("early_data")
+    return size

@@ -79,6 +79,10 @@ class KeySchedule:
         """Derive-Secret at this stage (RFC 8446 §7.1)."""
         return hkdf_expand_label(self.hash_name, self._secret, label, transcript_hash, len(transcript_hash))
 
+    def binder(self, transcript_hash: bytes) -> bytes:
+        """At the early stage: the proof, over a ClientHello, of knowing the pre-shared key (RFC 8446 §4.2.11.2)."""
+        return finished_verify_data(self.hash_name, self.derive("res binder", self._empty_hash), transcript_hash)
+
     def export(self, exporter_secret: bytes, label: str, context: bytes, length: int) -> bytes:
         """Keying material for an application (RFC 8446 §7.5), from the exporter secret."""
         size = len(self._empty_hash)
@@ -116,6 +120,12 @@ class Transcript:
         if self._hash is None:
             raise RuntimeError("the transcript's hash function is not known before the cipher suite")
         return self._hash.digest()
+
+    def digest_with(self, hash_name: str, message: bytes) -> bytes:
+        """The hash, by `hash_name` as long as none is fixed, of what was added so far and then `message`; adds nothing."""
+        running = hashlib.new(hash_name, self._messages) if self._hash is None else self._hash.copy()
+        running.update(message)
+        return running.digest()
 
     def restart_with_message_hash(self) -> None:
         """Replace the first ClientHello by its hash, as a HelloRetryRequest demands (RFC 8446 §4.4.1)."""

@@ -63,7 +63,8 @@ def parse_extensions(reader: Reader) -> Extensions:
 class ClientHello:
     """The client's offer (RFC 8446 §4.1.2). The fields from `server_name` on are read from `extensions`.
 
-    `None` stands for an extension that is not there. `server_name` is as the client wrote it, without a check that it is a
+    `None` stands for an extension that is not there. `identities` are the labels of pre-shared keys with their obfuscated
+    ages, `binders` their proofs. `server_name` is as the client wrote it, without a check that it is a
     name of the domain name system. `alpn_protocols` are bytes: a client may grease them.
     """
 
@@ -79,6 +80,9 @@ class ClientHello:
     signature_algorithms: list[int] | None = None
     key_shares: list[tuple[int, bytes]] | None = None
     cookie: bytes | None = None
+    psk_modes: list[int] | None = None
+    identities: list[tuple[bytes, int]] = field(default_factory=list)
+    binders: list[bytes] = field(default_factory=list)
     has_pre_shared_key: bool = False
     has_early_data: bool = False
 
@@ -121,12 +125,16 @@ class ClientHello:
                 self.key_shares = extensions.parse_key_shares(data)
             elif kind == ExtensionType.COOKIE:
                 self.cookie = extensions.parse_cookie(data)
+            elif kind == ExtensionType.PSK_KEY_EXCHANGE_MODES:
+                self.psk_modes = extensions.parse_modes(data)
             elif kind == ExtensionType.EARLY_DATA:
+                extensions.parse_empty(data, "early_data")
                 self.has_early_data = True
             elif kind == ExtensionType.PRE_SHARED_KEY:
                 self.has_pre_shared_key = True
                 if position != len(self.extensions) - 1:
                     raise AlertIllegalParameter("pre_shared_key is not the last extension of the ClientHello")
+                self.identities, self.binders = extensions.parse_pre_shared_keys(data)
 
     def extension(self, kind: int) -> bytes | None:
         """The content of an extension, or None."""

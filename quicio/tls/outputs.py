@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 
-from quicio.tls.messages import ClientHello, NewSessionTicket
+from quicio.tls.messages import ClientHello
 from quicio.tls.signatures import PrivateKey
+from quicio.tls.tickets import SessionTicket
 
 
 @dataclass
@@ -35,23 +36,33 @@ class InstallSecret:
 
 @dataclass
 class ClientHelloDecision:
-    """Question of a server: who are you for this client? Answer with a `ClientHelloAnswer`, or an `Alert` to refuse."""
+    """Question of a server: who are you for this client? Answer with a `ClientHelloAnswer`, or an `Alert` to refuse.
+
+    `ticket` is the one that the client presents and has proven to own, if any; `offers_early_data` tells whether early data
+    could be accepted with it.
+    """
 
     id: int
     client_hello: ClientHello
+    ticket: SessionTicket | None = None
+    offers_early_data: bool = False
 
 
 @dataclass
 class ClientHelloAnswer:
     """What a server presents: its chain, leaf first, the leaf's key, the protocol chosen, its own opaque extensions.
 
-    `local_extensions` go into EncryptedExtensions, after those that the handshake already has.
+    `local_extensions` go into EncryptedExtensions, after those that the handshake already has. `resume` permits to resume
+    with the decision's ticket, if there is one; `accept_early_data` permits early data, if it was offered. TLS's own rules
+    still hold: early data needs the ticket's application protocol and cipher suite, and must not be a replay.
     """
 
     certificate_chain: list[x509.Certificate]
     private_key: PrivateKey
     alpn: str | None = None
     local_extensions: list[tuple[int, bytes]] = field(default_factory=list)
+    resume: bool = True
+    accept_early_data: bool = False
 
 
 @dataclass
@@ -80,8 +91,6 @@ class HandshakeComplete:
 
 @dataclass
 class TicketReceived:
-    """A server's ticket, with the pre-shared key that belongs to it (RFC 8446 §4.6.1)."""
+    """A server's ticket, ready to be kept for `ClientSettings.session_ticket` (RFC 8446 §4.6.1)."""
 
-    message: NewSessionTicket
-    cipher_suite: int
-    pre_shared_key: bytes = field(repr=False)
+    ticket: SessionTicket

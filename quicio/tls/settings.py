@@ -19,10 +19,12 @@ from quicio.tls.certificates import TrustStore, check_private_key, system_trust,
 from quicio.tls.constants import DEFAULT_CIPHER_SUITES, DEFAULT_GROUPS
 from quicio.tls.context import KeyLog
 from quicio.tls.groups import KeyPair, generate_key_pair, is_group_available
+from quicio.tls.issuing import TicketIssuer
 from quicio.tls.key_schedule import HASHES
 from quicio.tls.messages import ClientHello
 from quicio.tls.outputs import CertificateDecision, ClientHelloAnswer
 from quicio.tls.signatures import PrivateKey
+from quicio.tls.tickets import SessionTicket
 
 MAX_PROTOCOLS_TOLD: Final = 5  # of each side, in an error
 
@@ -75,12 +77,16 @@ class ClientSettings(Settings):
     `verify_peer`: whether to verify the server's certificates, against `trust` or, if None, what the system trusts.
     `key_share_groups`: the groups to send a
     share for at once; by default the first of `groups`, and X25519 too when the first is a hybrid with it.
+    `session_ticket`: the ticket to resume with, if it still can be used for this server; it is used whether `verify_peer`
+    or not, so whoever passes it has judged its certificates. `early_data`: offer early data when the ticket allows it.
     """
 
     server_name: str | None = None
     verify_peer: bool = True
     trust: TrustStore | None = None
     key_share_groups: Sequence[int] | None = None
+    session_ticket: SessionTicket | None = None
+    early_data: bool = False
 
     def judge(self, decision: CertificateDecision, environment: Environment) -> Alert | Literal[True]:
         """The answer to a `CertificateDecision` that these settings give."""
@@ -99,12 +105,16 @@ class ServerSettings(Settings):
     """For a server.
 
     `certificate_chain` (leaf first) with `private_key` is what `answer` presents. A `cookie`, if any, is put into a
-    HelloRetryRequest and demanded back. Raises `ValueError` when the key is not that of the leaf.
+    HelloRetryRequest and demanded back. `tickets` issues tickets and finds them; None for neither. `max_early_data_size`:
+    what new tickets allow; None for no early data, with old ones neither. Raises `ValueError` when the key is not that of
+    the leaf.
     """
 
     certificate_chain: Sequence[x509.Certificate] = ()
     private_key: PrivateKey | None = None
     cookie: bytes = b""
+    tickets: TicketIssuer | None = None
+    max_early_data_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.certificate_chain and self.private_key is not None:

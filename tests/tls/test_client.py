@@ -557,10 +557,14 @@ def test_tickets_are_shown() -> None:
     pair.client.handshake.receive(EPOCH_ONE_RTT, ticket(0) + ticket(1))
     pair.client.drain()
     first, second = pair.client.of(TicketReceived)
-    assert first.message.lifetime == 7200
-    assert first.cipher_suite == CipherSuite.AES_128_GCM_SHA256
-    assert len(first.pre_shared_key) == 32
-    assert first.pre_shared_key != second.pre_shared_key
+    made = first.ticket
+    assert (made.not_valid_after - made.not_valid_before).total_seconds() == 7200
+    assert made.cipher_suite is CipherSuite.AES_128_GCM_SHA256
+    assert (made.age_add, made.ticket, made.max_early_data_size) == (1, b"ticket", 0xFFFFFFFF)
+    assert (made.server_name, made.alpn) == ("localhost", "h3")
+    assert made.peer_certificates() == pair.client.handshake.peer_certificates
+    assert len(made.resumption_secret) == 32
+    assert made.resumption_secret != second.ticket.resumption_secret
 
 
 def test_flood_of_tickets() -> None:

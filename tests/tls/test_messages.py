@@ -137,7 +137,8 @@ def test_fields_of_a_client_hello() -> None:
             (ExtensionType.COOKIE, extensions.encode_cookie(b"cookie")),
             (ExtensionType.EARLY_DATA, b""),
             (0x39, b"parameters"),
-            (ExtensionType.PRE_SHARED_KEY, b"opaque"),
+            (ExtensionType.PSK_KEY_EXCHANGE_MODES, extensions.encode_modes([1, 0])),
+            (ExtensionType.PRE_SHARED_KEY, extensions.encode_pre_shared_keys([(b"label", 7)], [bytes(32)])),
         ],
     )
     parsed = ClientHello.parse(hello.encode()[4:])
@@ -150,6 +151,9 @@ def test_fields_of_a_client_hello() -> None:
     assert parsed.cookie == b"cookie"
     assert parsed.has_early_data
     assert parsed.has_pre_shared_key
+    assert parsed.psk_modes == [1, 0]
+    assert parsed.identities == [(b"label", 7)]
+    assert parsed.binders == [bytes(32)]
     assert parsed.extension(0x39) == b"parameters"
     assert parsed.extension(0x40) is None
     assert parsed.extensions == hello.extensions

@@ -22,6 +22,7 @@ from quicio.tls.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
     HELLO_RETRY_REQUEST_RANDOM,
     CipherSuite,
     ExtensionType,
@@ -30,6 +31,7 @@ from quicio.tls.constants import (
 )
 from quicio.tls.extensions import parse_cookie
 from quicio.tls.groups import EllipticCurveKeyPair, KeyPair, X25519KeyPair
+from quicio.tls.issuing import KeptTickets
 from quicio.tls.key_schedule import (
     KeySchedule,
     Transcript,
@@ -53,11 +55,13 @@ from quicio.tls.outputs import (
     ClientHelloAnswer,
     ClientHelloDecision,
     HandshakeComplete,
+    InstallSecret,
     SendHandshake,
     TicketReceived,
 )
 from quicio.tls.server import ServerHandshake
 from quicio.tls.settings import ClientSettings, ServerSettings
+from quicio.tls.tickets import SessionTicket
 
 TRACES = json.loads((Path(__file__).parent.parent / "vectors" / "rfc8448-tls13-traces.json").read_text("utf-8"))
 RECORD_SIZE_LIMIT = 0x1C
@@ -303,8 +307,11 @@ def test_client_ticket() -> None:
     """The ticket at the end of §3 comes with the pre-shared key that the trace derives."""
     trace, side = run_client("3")
     (ticket,) = side.of(TicketReceived)
-    assert ticket.pre_shared_key == trace.secret("resumption")
-    assert ticket.message.encode() == trace.message("server", HandshakeType.NEW_SESSION_TICKET)
+    printed = NewSessionTicket.parse(trace.message("server", HandshakeType.NEW_SESSION_TICKET)[4:])
+    made = ticket.ticket
+    assert made.resumption_secret == trace.secret("resumption")
+    assert (made.age_add, made.ticket, made.max_early_data_size) == (printed.age_add, printed.ticket, 1024)
+    assert (made.not_valid_after - made.not_valid_before).total_seconds() == printed.lifetime == 30
 
 
 # The server machine.
@@ -397,3 +404,118 @@ def test_server_declines_resumption() -> None:
     assert [message[0] for _, message in side.sent()] == [2, 8, 11, 15, 20]
     assert not handshake.session_resumed
     assert not handshake.early_data_accepted
+
+
+# Resumption, §4.
+
+
+def the_ticket() -> SessionTicket:
+    """The ticket of §3 as either side keeps it."""
+    _, side = run_client("3")
+    (received,) = side.of(TicketReceived)
+    ticket: SessionTicket = received.ticket
+    ticket.server_name = "server"
+    return ticket
+
+
+class AgedEnvironment(FixedEnvironment):
+    """Its date is such that the ticket has the age which the trace's ClientHello states."""
+
+    def __init__(self, ticket: SessionTicket, obfuscated_age: int) -> None:
+        age = (obfuscated_age - ticket.age_add) % (1 << 32)
+        super().__init__(now=ticket.not_valid_before.timestamp() + age / 1000)
+
+
+class ResumingClient(ClientHandshake):
+    """A client that says what the trace's client said, but for the pre_shared_key, which it makes itself."""
+
+    hello: bytes
+
+    def _build_client_hello(self, cookie: bytes | None) -> ClientHello:
+        hello = ClientHello.parse(self.hello[4:])
+        del hello.extensions[-1]
+        return hello
+
+
+def test_client_resumes() -> None:
+    """§4: the binder, the early secret and all that follows are the trace's."""
+    trace = Trace("4")
+    sent = sent_client_hello(trace)
+    ticket = the_ticket()
+    ((_, age),) = ClientHello.parse(sent[4:]).identities
+    settings = ClientSettings(
+        server_name="server",
+        groups=[Group.X25519],
+        cipher_suites=[CipherSuite.AES_128_GCM_SHA256],
+        generate_key_pair=lambda group: traced_pair(trace.key("client")[0]),
+        session_ticket=ticket,
+        early_data=True,
+    )
+    client = ResumingClient(settings, AgedEnvironment(ticket, age))
+    client.hello = sent
+    client.local_extensions = [(RECORD_SIZE_LIMIT, b"")]
+    side = Side(client)
+    client.start()
+    side.drain()
+    assert side.of(SendHandshake)[0].data == sent
+    assert side.secrets() == {(EPOCH_ZERO_RTT, True): trace.secret("c e traffic")}
+    for kind, epoch in (
+        (HandshakeType.SERVER_HELLO, EPOCH_INITIAL),
+        (HandshakeType.ENCRYPTED_EXTENSIONS, EPOCH_HANDSHAKE),
+    ):
+        client.receive(epoch, trace.message("server", kind))
+    assert client.session_resumed
+    assert client.early_data_accepted
+    side.drain()
+    assert side.secrets()[EPOCH_HANDSHAKE, True] == trace.secret("c hs traffic")
+    assert side.secrets()[EPOCH_HANDSHAKE, False] == trace.secret("s hs traffic")
+    # The rest of the trace is bound to its EndOfEarlyData, which QUIC does not have; the server's part is before it.
+    client.receive(EPOCH_HANDSHAKE, trace.message("server", HandshakeType.FINISHED))
+    side.drain()
+    assert client.is_complete
+    assert side.secrets()[EPOCH_ONE_RTT, True] == trace.secret("c ap traffic")
+    assert side.secrets()[EPOCH_ONE_RTT, False] == trace.secret("s ap traffic")
+
+
+def test_server_resumes() -> None:
+    """§4: the server checks the trace's binder, accepts its early data, and sends the trace's messages."""
+    trace = Trace("4")
+    ticket = the_ticket()
+    sent = sent_client_hello(trace)
+    ((label, age),) = ClientHello.parse(sent[4:]).identities
+    kept = {label: ticket}
+    server_hello = ServerHello.parse(trace.message("server", HandshakeType.SERVER_HELLO)[4:])
+    environment = AgedEnvironment(ticket, age)
+    settings = ServerSettings(
+        groups=[Group.X25519],
+        generate_key_pair=lambda group: traced_pair(trace.key("server")[0]),
+        tickets=KeptTickets(kept.get, lambda ticket: None, environment=environment),
+        max_early_data_size=1024,
+    )
+
+    class Randoms(AgedEnvironment):
+        def random_bytes(self, size: int) -> bytes:
+            return server_hello.random
+
+    server = TracedServer(settings, Randoms(ticket, age))
+    server.trace = trace
+    side = Side(server)
+    server.receive(EPOCH_INITIAL, sent)
+    (decision,) = (output for output in side.drain() if isinstance(output, ClientHelloDecision))
+    assert decision.ticket is ticket
+    assert decision.offers_early_data
+    (entry, *_) = Certificate.parse(Trace("3").message("server", HandshakeType.CERTIFICATE)[4:]).entries
+    answer = ClientHelloAnswer([x509.load_der_x509_certificate(entry[0])], rsa_key(), accept_early_data=True)
+    server.decide(decision.id, answer)
+    side.drain()
+    assert server.session_resumed
+    assert server.early_data_accepted
+    assert [item.epoch for item in side.of(InstallSecret)] == [EPOCH_ZERO_RTT, EPOCH_HANDSHAKE, EPOCH_HANDSHAKE, 3]
+    assert side.secrets() == {
+        (EPOCH_ZERO_RTT, False): trace.secret("c e traffic"),
+        (EPOCH_HANDSHAKE, False): trace.secret("c hs traffic"),
+        (EPOCH_HANDSHAKE, True): trace.secret("s hs traffic"),
+        (EPOCH_ONE_RTT, True): trace.secret("s ap traffic"),
+    }
+    kinds = (HandshakeType.SERVER_HELLO, HandshakeType.ENCRYPTED_EXTENSIONS, HandshakeType.FINISHED)
+    assert [data for _, data in side.sent()] == [trace.message("server", kind) for kind in kinds]

@@ -222,6 +222,12 @@ def psk_first(message: ClientHello) -> ClientHello:
     return replace(message, extensions=[(ExtensionType.PRE_SHARED_KEY, b""), *message.extensions])
 
 
+def psk_alone(message: ClientHello) -> ClientHello:
+    items = [item for item in message.extensions if item[0] != ExtensionType.PSK_KEY_EXCHANGE_MODES]
+    offer = extensions.encode_pre_shared_keys([(b"label", 0)], [bytes(32)])
+    return replace(message, extensions=[*items, (ExtensionType.PRE_SHARED_KEY, offer)])
+
+
 BAD_HELLOS: dict[str, tuple[type[Alert], Breaking]] = {
     "no supported_versions": (AlertProtocolVersion, without(ExtensionType.SUPPORTED_VERSIONS)),
     "no extensions": (AlertProtocolVersion, lambda message: replace(message, extensions=[])),
@@ -230,7 +236,8 @@ BAD_HELLOS: dict[str, tuple[type[Alert], Breaking]] = {
     "no supported_groups": (AlertMissingExtension, without(ExtensionType.SUPPORTED_GROUPS)),
     "no key_share": (AlertMissingExtension, without(ExtensionType.KEY_SHARE)),
     "no transport parameters": (AlertMissingExtension, without(TRANSPORT_PARAMETERS)),
-    "pre_shared_key without modes": (AlertMissingExtension, with_content(ExtensionType.PRE_SHARED_KEY, b"")),
+    "pre_shared_key without modes": (AlertMissingExtension, psk_alone),
+    "early data without pre_shared_key": (AlertIllegalParameter, with_content(ExtensionType.EARLY_DATA, b"")),
     "pre_shared_key not at the end": (AlertIllegalParameter, psk_first),
     "compression": (AlertIllegalParameter, lambda message: replace(message, legacy_compression_methods=b"\1\0")),
     "no compression method": (AlertDecodeError, lambda message: replace(message, legacy_compression_methods=b"")),
