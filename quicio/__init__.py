@@ -19,18 +19,30 @@ if TYPE_CHECKING:
     from quicio.anyio import (
         Acceptor,
         Connection,
+        Data,
         Datagrams,
+        Endpoint,
+        EndpointStatistics,
+        HandshakeInfo,
+        Handler,
         Incoming,
         Listener,
+        OnError,
+        Priority,
         QuicAttribute,
+        QuicConnectable,
         ReceiveStream,
         SendStream,
         Stream,
         connect,
         listen,
+        log_error,
+        open_endpoint,
+        retry_under_load,
         serve,
     )
     from quicio.errors import (
+        Address,
         ALPNError,
         CertificateError,
         ClosedByPeer,
@@ -46,29 +58,42 @@ if TYPE_CHECKING:
         StreamReset,
         StreamStopped,
     )
+    from quicio.quic.client_hello import ClientHello
     from quicio.quic.configuration import ErrorCodes, QuicConfiguration
+    from quicio.quic.statistics import ConnectionStatistics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ALPNError",
     "Acceptor",
+    "Address",
     "CertificateError",
+    "ClientHello",
     "CloseReason",
     "ClosedByPeer",
     "ConnectError",
     "Connection",
     "ConnectionLost",
+    "ConnectionStatistics",
+    "Data",
     "Datagrams",
     "EarlyDataRejected",
+    "Endpoint",
+    "EndpointStatistics",
     "ErrorCodes",
+    "Handler",
+    "HandshakeInfo",
     "HandshakeTimeout",
     "IdleTimeout",
     "Incoming",
     "Listener",
     "NotDelivered",
+    "OnError",
+    "Priority",
     "QuicAttribute",
     "QuicConfiguration",
+    "QuicConnectable",
     "QuicError",
     "ReceiveStream",
     "SendStream",
@@ -79,6 +104,9 @@ __all__ = [
     "__version__",
     "connect",
     "listen",
+    "log_error",
+    "open_endpoint",
+    "retry_under_load",
     "serve",
 ]
 
@@ -86,6 +114,7 @@ _ERRORS: Final = "quicio.errors"
 _CONFIGURATION: Final = "quicio.quic.configuration"
 _HOMES: Final = {
     "ALPNError": _ERRORS,
+    "Address": _ERRORS,
     "CertificateError": _ERRORS,
     "CloseReason": _ERRORS,
     "ClosedByPeer": _ERRORS,
@@ -101,6 +130,8 @@ _HOMES: Final = {
     "StreamStopped": _ERRORS,
     "ErrorCodes": _CONFIGURATION,
     "QuicConfiguration": _CONFIGURATION,
+    "ClientHello": "quicio.quic.client_hello",
+    "ConnectionStatistics": "quicio.quic.statistics",
 }
 _FACE: Final = "quicio.anyio"  # the home of every other name of __all__
 

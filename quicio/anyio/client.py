@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 from quicio.anyio.addresses import open_towards, resolve, resolve_local
 from quicio.anyio.application import Application
 from quicio.anyio.connection import BaseConnection, Connection
+from quicio.anyio.dialling import Race, interleaved
 from quicio.anyio.driver import Driver
 from quicio.anyio.lifetime import Handler, OnError, Scope, is_cancellation, leave_group, log_error
 from quicio.anyio.link import Link
@@ -62,8 +63,9 @@ def connect(
     `local_port` choose the local address; or `socket`, a UDP socket, is used, and closed in the end. `stream_handler` runs in a
     task of this scope for each stream that the peer opens, until the body ends; its exceptions go to `on_error`.
 
-    Each address of `host` is tried in the resolver's order, for at most `configuration.handshake_timeout` seconds. When none
-    works, entering raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`), which names
+    The addresses of `host` are tried in the resolver's order with the families alternating, each for at most
+    `configuration.handshake_timeout` seconds and the next one a quarter of a second after it; the first to complete its
+    handshake is taken (RFC 8305). When none works, entering raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`), which names
     every address that was tried. A call without ALPN protocols, or with a port that is none, raises `ValueError`.
 
     Left normally, the connection finishes its streams within `configuration.linger` seconds and closes with
@@ -155,6 +157,8 @@ class BaseConnecting(Scope[C]):
             await leave_group(group)
             raise
         self._connection = connection
+        if self._shared_driver is None:
+            self._driver = connection.driver
         if self._stream_handler is not None:
             self._handlers_running = 2
             for acceptor in connection.acceptors:
@@ -164,33 +168,41 @@ class BaseConnecting(Scope[C]):
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     async def _dial(self, addresses: list[Address], group: TaskGroup) -> C:
-        attempts: list[tuple[Address, Exception]] = []
-        for address in addresses:
-            try:
-                return await self._attempt(address, group)
-            except (ConnectError, OSError) as error:
-                attempts.append((address, error))
-                if self._socket is None:
-                    self._stop_driver()
-        raise summary(self._host, attempts, self._configuration.alpn_protocols or ())
+        race = Race(lambda address: self._attempt(address, group), self._discard)
+        connection = await race.run(interleaved(addresses))
+        if connection is None:
+            raise summary(self._host, race.failures, self._configuration.alpn_protocols or ())
+        return connection
 
     async def _attempt(self, address: Address, group: TaskGroup) -> C:
+        """One address: a connection whose handshake is complete. What fails, or is cancelled, is closed and forgotten."""
         driver = await self._driver_towards(address, group)
-        link = driver.adopt(driver.endpoint.connect(self._configuration, address, driver.now()))
-        owns_socket = self._shared_driver is None
-        connection = self.connection_type(
-            link, self._configuration, owns_socket=owns_socket, application=self._application
-        )
-        if owns_socket and self._socket is None:
-            driver.on_refused = link.refuse
-        link.flush()
+        is_own = driver not in (self._shared_driver, self._driver)
         try:
-            await link.wait_established()
-        except anyio.get_cancelled_exc_class():
-            link.close(self._configuration.codes.cancelled)
+            link = driver.adopt(driver.endpoint.connect(self._configuration, address, driver.now()))
+            connection = self.connection_type(
+                link, self._configuration, owns_socket=self._shared_driver is None, application=self._application
+            )
+            if is_own:
+                driver.on_refused = link.refuse
+            link.flush()
+            try:
+                await link.wait_established()
+            except anyio.get_cancelled_exc_class():
+                link.close(self._configuration.codes.cancelled)
+                raise
+        except BaseException:
+            if is_own:
+                driver.stop()
             raise
         driver.on_refused = None
         return connection
+
+    def _discard(self, connection: C) -> None:
+        """Another attempt has won at the same moment."""
+        connection.close(self._configuration.codes.cancelled)
+        if connection.driver not in (self._shared_driver, self._driver):
+            connection.driver.stop()
 
     async def _driver_towards(self, address: Address, group: TaskGroup) -> Driver:
         if self._shared_driver is not None:
@@ -201,8 +213,7 @@ class BaseConnecting(Scope[C]):
             return reaching(address, self._driver)
         local_host, local_port = self._local
         local = (await resolve_local(local_host, local_port))[0]
-        self._driver = self._new_driver(open_towards(address, local, local_port), group)
-        return self._driver
+        return self._new_driver(open_towards(address, local, local_port), group)
 
     def _new_driver(self, udp: UdpSocket, group: TaskGroup) -> Driver:
         driver = Driver(udp, Endpoint(connection_id_length=self._configuration.connection_id_length))

@@ -30,13 +30,18 @@ CERTIFICATE_ALERTS: Final = frozenset({42, 43, 44, 45, 46, 48, 113, 116})
 NO_APPLICATION_PROTOCOL: Final = 120
 
 
-def connect_error(reason: CloseReason, cause: int) -> ConnectError:
-    """A new error for a connection that ended before its handshake was complete."""
+def connect_error(reason: CloseReason, cause: int, *, is_heard: bool) -> ConnectError:
+    """A new error for a connection that ended before its handshake was complete; `is_heard`: the peer had answered."""
     kind: type[ConnectError] = ConnectError
     message = f"the connection was {reason}" if reason.by_peer else (reason.reason or str(reason))
     if cause in (CAUSE_HANDSHAKE_TIMEOUT, CAUSE_IDLE_TIMEOUT):
         kind = HandshakeTimeout
-        message = "the handshake did not finish in time (`handshake_timeout`): no answer, or too late"
+        stage = (
+            "the peer answered, but the handshake did not finish"
+            if is_heard
+            else "no answer came: nobody listens there, or a firewall drops UDP"
+        )
+        message = f"the handshake timed out (`handshake_timeout`); {stage}"
     elif not reason.is_application and reason.code & ~0xFF == CRYPTO_ERROR:
         alert = reason.code & 0xFF
         if alert in CERTIFICATE_ALERTS:

@@ -13,8 +13,9 @@ acknowledged. A dying connection never cancels its body: whoever uses it gets an
 
 from __future__ import annotations
 
+import socket as socket_module
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -28,8 +29,10 @@ from quicio.anyio.acceptor import Acceptor
 from quicio.anyio.application import Application
 from quicio.anyio.attributes import QuicAttribute
 from quicio.anyio.datagrams import Datagrams
+from quicio.anyio.driver import Driver
 from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.link import Link
+from quicio.anyio.migration import migrate
 from quicio.anyio.stream import ReceiveStream, SendStream, Stream, StreamFace
 from quicio.anyio.stream_table import StreamTable
 from quicio.errors import Address, CloseReason, NotDelivered
@@ -100,13 +103,19 @@ class BaseConnection(TypedAttributeProvider):
         return self._link.driver.local_address
 
     @property
+    def driver(self) -> Driver:
+        """What moves its packets. Not for users: the scopes that own drivers ask."""
+        return self._link.driver
+
+    @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """`QuicAttribute`, `TLSAttribute` (no `ssl_object`) and `SocketAttribute` (no `raw_socket`)."""
         return self._attributes
 
     def statistics(self) -> ConnectionStatistics:
         """Counters and measurements as of now."""
-        return self._link.quic.statistics()
+        known = self._link.quic.statistics()
+        return replace(known, datagrams_dropped=known.datagrams_dropped + self._table.datagrams_dropped)
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """Key material of `length` bytes for other protocols (RFC 8446 §7.5)."""
@@ -139,8 +148,22 @@ class BaseConnection(TypedAttributeProvider):
         """Have the peer acknowledge a PING; returns the seconds until it did (RFC 9000 §19.2)."""
         return await self._link.ping()
 
+    async def migrate(
+        self, *, local_host: str | None = None, local_port: int = 0, socket: socket_module.socket | None = None
+    ) -> None:
+        """Go on from another local address (RFC 9000 §9), or from `socket`, a UDP socket that is taken over once it is used.
+
+        Returns when the server has answered on the new path. When it does not within three seconds the connection stays
+        on the old one and `ConnectError` is raised; so it does when this is cancelled. Raises `RuntimeError` for a
+        connection that cannot migrate, saying why: on a server, before the handshake is confirmed, where the server forbids
+        it, or on an endpoint's socket, where `Endpoint.rebind` is the way; `OSError` when the address cannot be had.
+        """
+        if not self._owns_socket:
+            raise RuntimeError("the connection shares its socket with others: Endpoint.rebind() moves them all")
+        await migrate(self._link, local_host, local_port, socket)
+
     async def wait_path_changed(self) -> Address:
-        """Wait until the peer is reached at another address and return it."""
+        """Wait until the path is another one, because either side has moved, and return the peer's address on it."""
         await self._link.wait_path_changed()
         return self.remote_address
 

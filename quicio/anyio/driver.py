@@ -1,16 +1,17 @@
-"""The pump: one socket's `Engine`, run by four small tasks on anyio.
+"""The pump's work: one socket's `Engine`, and the connections that it moves datagrams for.
 
-The engine is synchronous and knows when it wants to be called; the tasks here only wait for it. The reader waits until the
-socket is readable, once for each burst that the engine drains. The timekeeper sleeps until the engine's deadline and starts
-anew when that moves forward. The writer waits until a socket that would have blocked is writable. The settler sends what user
-tasks have queued, a scheduler turn after the first of them, so that one datagram carries what many of them, or one of them in
-several calls, want to send. Nothing else touches the socket, and user tasks never wait on it.
+The engine is synchronous and knows when it wants to be called. A `Pump` waits for that on the event loop at hand, and calls the
+driver: `read` when the socket is readable, once for each burst that the engine drains; `expire` when the engine's deadline has
+come; `settle` when a socket that would have blocked is writable, and soon after user tasks have queued something, so that one
+datagram carries what many of them, or one of them in several calls, want to send. Nothing else touches the socket, and user
+tasks never wait on it.
 
 Rules:
 - `settle` inside a turn does nothing: the turn itself ends by sending. So handlers of events may queue freely.
 - The driver never raises into the task group it runs in, whose host is the user's body. A failure of the socket or of the
   engine ends every connection with that failure as the cause (rule R3).
 - An owner that dials can watch for what the system says about the peer's port: see `on_refused`.
+- The socket may be exchanged for another (`swap`): the pump that waits for the old one stops, and one for the new one starts.
 - What garbage collection finds (rule R6) is left in `abandoned`, an append that any thread may do at any moment, and is
   reset in the driver's next turn.
 """
@@ -21,15 +22,15 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from quicio.anyio.lifetime import is_cancellation
 from quicio.anyio.link import Link
+from quicio.anyio.pump import Pump, start_pump
+from quicio.anyio.waiting import Waiting, current_waiting
 from quicio.errors import Address
 from quicio.quic.configuration import ErrorCodes
 from quicio.udp.engine import Engine
@@ -48,7 +49,10 @@ REFUSALS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETU
 
 
 class Driver:
-    """Runs one socket with all its connections. Start it in a task group; `stop` ends it and closes the socket."""
+    """Runs one socket with all its connections. Start it in a task group; `stop` ends it and closes the socket.
+
+    It is made in a task of the event loop that it will run on.
+    """
 
     def __init__(self, udp: UdpSocket, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -59,16 +63,14 @@ class Driver:
         self.failure: BaseException | None = None
         self.is_stopped: bool = False
         self.on_refused: Callable[[OSError], None] | None = None  # while connecting on a socket of its own
+        self.on_failure: list[Callable[[], None]] = []  # called once, when a failure of the driver ends it
         self._links: dict[QuicConnection, Link] = {}
         self._drained_after_sending: set[Link] = set()
-        self._scope = anyio.CancelScope()
+        self.waiting: Waiting = current_waiting()
+        self.now: Callable[[], float] = self.waiting.now
         self._in_turn = False
-        self._blocked = anyio.Event()
-        self._unsettled = anyio.Event()
-        self._armed = -inf  # when the timekeeper wakes; -inf: it is awake and will look
-        self._moved = anyio.Event()
-
-    now = staticmethod(anyio.current_time)
+        self._pump: Pump | None = None  # once started
+        self._group: TaskGroup | None = None  # likewise
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -113,15 +115,37 @@ class Driver:
             self._turn(self._flush)
 
     def settle_soon(self) -> None:
-        """As `settle`, a scheduler turn later: for those who yield anyway, so that they share what is sent."""
-        self._unsettled.set()
+        """As `settle`, two scheduler turns later: for those who yield anyway, so that they share what is sent."""
+        if self._pump is not None:
+            self._pump.settle_soon()
+
+    def read(self) -> bool:
+        """The socket is readable. True: more is there, call again soon."""
+        return not self.is_stopped and self._turn(self._read)
+
+    def expire(self, now: float) -> None:
+        """The engine's deadline has come."""
+        if not self.is_stopped:
+            self._turn(lambda: self._expire(now))
 
     def _flush(self) -> bool:
-        if not self.engine.flush(self.now()):
-            self._blocked.set()
+        self.engine.flush(self.now())
+        self._drain_after_sending()
+        return False
+
+    def _read(self) -> bool:
+        more = self.engine.readable(self.now())
+        self._drain_after_sending()
+        return more
+
+    def _expire(self, now: float) -> bool:
+        self.engine.expired(now)
+        self._drain_after_sending()
+        return False
+
+    def _drain_after_sending(self) -> None:
         while self._drained_after_sending:
             self._drained_after_sending.pop().drain()
-        return False
 
     def _turn(self, work: Callable[[], bool]) -> bool:
         """Run one piece of the engine's work; True when it has more to do."""
@@ -131,14 +155,14 @@ class Driver:
                 self.abandoned.popleft()()
             more = work()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return False
         finally:
             self._in_turn = False
         if self.on_refused is not None:
             self._look_for_refusal(self.on_refused)
-        if self.engine.deadline < self._armed:
-            self._moved.set()
+        if self._pump is not None and not self.is_stopped:
+            self._pump.look()
         return more
 
     def _look_for_refusal(self, on_refused: Callable[[OSError], None]) -> None:
@@ -147,85 +171,59 @@ class Driver:
             self.on_refused = None
             on_refused(error)
 
-    def _read(self) -> bool:
-        more = self.engine.readable(self.now())
-        self._flush()
-        return more
-
-    def _expire(self) -> bool:
-        self.engine.expired(self.now())
-        return self._flush()
-
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """The engine or a wait for the socket failed: every connection ends, with `error` as the cause."""
+        if self.is_stopped:
+            return
         logger.error("the driver of %r failed", self.local_address, exc_info=error)
         self.failure = error
-        self.is_stopped = True
-        self._scope.cancel()
+        self._stop_pump()
         for link in self.links:
             link.note_end(error)
             link.terminated.set()
+        for on_failure in self.on_failure:
+            on_failure()
 
-    # --- tasks -------------------------------------------------------------------------------------------------------
+    # --- life --------------------------------------------------------------------------------------------------------
 
     def start(self, group: TaskGroup) -> None:
-        """Start the tasks in a task group that outlives the connections."""
-        group.start_soon(self._run, name=f"quicio driver {self.local_address}")
+        """Begin, with tasks in a task group that outlives the connections where tasks are needed."""
+        self._group = group
+        self._pump = start_pump(self, group, self.waiting)
 
-    async def _run(self) -> None:
-        with self._scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._guard, self._keep_reading, name="quicio reader")
-                group.start_soon(self._guard, self._keep_time, name="quicio timekeeper")
-                group.start_soon(self._guard, self._keep_writing, name="quicio writer")
-                group.start_soon(self._guard, self._keep_settling, name="quicio settler")
+    def swap(self, udp: UdpSocket) -> UdpSocket:
+        """Exchange the socket under the connections. Returns the old one, still open."""
+        assert self._pump is not None
+        assert self._group is not None
+        self._pump.stop()
+        old = self.engine.swap(udp, self.now())
+        self.local_address = self.engine.local_address
+        self._pump = start_pump(self, self._group, self.waiting)
+        self.settle()
+        return old
 
-    async def _guard(self, loop: Callable[[], object]) -> None:
-        try:
-            await loop()  # type: ignore[misc]  # the four loops are coroutine functions
-        except Exception as error:
-            if not self.is_stopped:
-                self._fail(error)
-
-    async def _keep_reading(self) -> None:
-        while True:
-            await anyio.wait_readable(self.engine.fileno())
-            while self._turn(self._read):
-                await checkpoint()  # a long burst leaves the others their turn
-
-    async def _keep_time(self) -> None:
-        while True:
-            self._moved = anyio.Event()
-            self._armed = self.engine.deadline
-            if self._armed <= self.now():
-                self._armed = -inf
-                self._turn(self._expire)
-                await checkpoint()
-                continue
-            with anyio.CancelScope(deadline=self._armed):
-                await self._moved.wait()
-            self._armed = -inf
-
-    async def _keep_writing(self) -> None:
-        while True:
-            await self._blocked.wait()
-            self._blocked = anyio.Event()
-            await anyio.wait_writable(self.engine.fileno())
-            self.settle()
-
-    async def _keep_settling(self) -> None:
-        while True:
-            await self._unsettled.wait()
-            self._unsettled = anyio.Event()
-            await checkpoint()
-            self.settle()
+    def swap(self, udp: UdpSocket) -> UdpSocket:
+        """Go on with another socket. Returns the old one, still open, for the caller to close or to swap back."""
+        if self._pump is not None:
+            self._pump.leave_socket()
+        old = self.engine.swap(udp, self.now())
+        self.local_address = self.engine.local_address
+        if self._pump is not None:
+            self._pump.take_socket()
+        self.settle()
+        return old
 
     def stop(self) -> None:
-        """End the tasks and close the socket. What connections wanted to send was sent by `Link.close`, or never is."""
+        """End the wake-ups and close the socket. What connections wanted to send was sent by `Link.close`, or never is."""
         if not self.engine.is_closed:
-            self.is_stopped = True
-            self._scope.cancel()
-            anyio.notify_closing(self.engine.fileno())
+            self._stop_pump()
             self.engine.close()
+
+    def _stop_pump(self) -> None:
+        self.is_stopped = True
+        if self._pump is not None:
+            self._pump.stop()
+            self._pump = None
 
 
 async def end_drivers(drivers: list[Driver], error: BaseException | None, codes: ErrorCodes, linger: float) -> None:

@@ -93,6 +93,16 @@ class Endpoint(AsyncResource, TypedAttributeProvider):
         if self._driver.is_stopped:
             raise anyio.ClosedResourceError
 
+    def rebind(self, socket: socket_module.socket) -> None:
+        """Go on with another bound UDP socket, which is taken over; the old one is closed.
+
+        Connections that this side opened tell their peers by the next packet, from an unused connection ID (RFC 9000 §9).
+        Those that it accepted live on only if the peer still reaches them: the address has to be the same one, because clients
+        do not follow a server (§9). Raises `ValueError` when `socket` is no UDP socket of IPv4 or IPv6.
+        """
+        self._check()
+        self._driver.swap(UdpSocket(socket)).close()
+
     def statistics(self) -> EndpointStatistics:
         """Counts as of now."""
         endpoint = self._driver.endpoint

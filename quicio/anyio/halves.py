@@ -21,8 +21,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
-
+from quicio.anyio.waiting import Waiter, wake
 from quicio.errors import StreamReset, StreamStopped
 
 if TYPE_CHECKING:
@@ -70,8 +69,9 @@ class SendingHalf:
         self.had_data: bool = False  # when it was finished: some was not acknowledged
         self.stop_code: int | None = None  # the peer no longer reads
         self._is_sending = False
-        self._guard = anyio.ResourceGuard("sending on")
-        self._room: anyio.Event | None = None
+        self._waiting = self._link.driver.waiting
+        self._is_busy = False  # a task sends
+        self._room: Waiter | None = None
         self._delivered: anyio.Event | None = None
         self._stopped: anyio.Event | None = None
 
@@ -85,6 +85,12 @@ class SendingHalf:
         if self.stop_code is not None or self.is_closed or not self.is_announced or self.is_told:
             return False
         return self._link.quic.send_room(self.stream_id) < self._table.send_buffer
+
+    def _enter(self) -> None:
+        """Begin to send; a second task is a mistake."""
+        if self._is_busy:
+            raise anyio.BusyResourceError("sending on")
+        self._is_busy = True
 
     def check(self) -> None:
         """Raise when nothing can be sent."""
@@ -110,17 +116,19 @@ class SendingHalf:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     async def send(self, item: Data) -> None:
-        """Send all of `item`, waiting for room."""
-        with self._guard:
-            await checkpoint_if_cancelled()
+        """Send all of `item`, waiting for room. The one yield is before anything is queued."""
+        self._enter()
+        try:
+            await self._waiting.checkpoint()
             self.check()
+            link = self._link
             data = item if type(item) is bytes else bytes(item)
             size = len(data)
             position = 0
             self._is_sending = True
             try:
                 while position < size:
-                    room = self._link.quic.send_room(self.stream_id)
+                    room = link.quic.send_room(self.stream_id)
                     if room <= 0:
                         await self._wait_for_room()
                         continue
@@ -128,40 +136,48 @@ class SendingHalf:
                     piece = data if position == 0 and stop >= size else data[position:stop]
                     self._queue(piece)
                     position += len(piece)
-                await cancel_shielded_checkpoint()
             except anyio.get_cancelled_exc_class():
                 self.is_interrupted = position > 0
                 raise
             finally:
                 self._is_sending = False
-                self._link.driver.settle_soon()
+                link.driver.settle_soon()
+        finally:
+            self._is_busy = False
 
     async def send_some(self, item: Data) -> int:
         """Send at least one byte of `item` and return how many were taken. Cancelled: none were."""
-        with self._guard:
-            await checkpoint()
+        self._enter()
+        try:
+            await self._waiting.checkpoint()
             self.check()
             if len(item) == 0:
                 return 0
             await self._until_room()
             return self._send_what_fits(item)
+        finally:
+            self._is_busy = False
 
     async def wait_sendable(self) -> None:
         """Wait until at least one byte can be sent."""
-        with self._guard:
-            await checkpoint()
+        self._enter()
+        try:
+            await self._waiting.checkpoint()
             self.check()
             await self._until_room()
+        finally:
+            self._is_busy = False
 
     def send_nowait(self, item: Data) -> int:
         """Send what there is room for and return its size; `WouldBlock` when there is none."""
-        with self._guard:
-            self.check()
-            if len(item) == 0:
-                return 0
-            if self._link.quic.send_room(self.stream_id) <= 0:
-                raise anyio.WouldBlock
-            return self._send_what_fits(item)
+        self._enter()
+        self._is_busy = False
+        self.check()
+        if len(item) == 0:
+            return 0
+        if self._link.quic.send_room(self.stream_id) <= 0:
+            raise anyio.WouldBlock
+        return self._send_what_fits(item)
 
     def _send_what_fits(self, item: Data) -> int:
         room = self._link.quic.send_room(self.stream_id)
@@ -181,22 +197,25 @@ class SendingHalf:
 
     async def _wait_for_room(self) -> None:
         self._link.driver.settle()
-        self._room = anyio.Event()
         if self._link.quic.send_room(self.stream_id) <= 0:
+            self._room = self._waiting.waiter()
             try:
-                await self._room.wait()
+                await self._room
             finally:
                 self._room = None
         self.check()
 
     async def send_eof(self) -> None:
         """Send the FIN; again: nothing."""
-        with self._guard:
-            await checkpoint()
+        self._enter()
+        try:
+            await self._waiting.checkpoint()
             if not self.is_finished or self.is_closed:
                 self.check()
                 self.finish()
                 self._link.driver.settle_soon()
+        finally:
+            self._is_busy = False
 
     def announce(self) -> None:
         """Let the peer see a stream on which nothing was sent yet."""
@@ -247,8 +266,7 @@ class SendingHalf:
 
     def on_writable(self) -> None:
         """There is room again."""
-        if self._room is not None:
-            self._room.set()
+        wake(self._room)
 
     def on_stopped(self, code: int) -> None:
         """STOP_SENDING arrived; the core answers with a reset (RFC 9000 §3.5)."""
@@ -263,7 +281,8 @@ class SendingHalf:
 
     def wake(self) -> None:
         """Something ended: all that wait look again."""
-        for event in (self._room, self._delivered, self._stopped):
+        wake(self._room)
+        for event in (self._delivered, self._stopped):
             if event is not None:
                 event.set()
 
@@ -322,8 +341,9 @@ class ReceivingHalf:
         self.reset_code: int | None = None
         self._chunks: deque[bytes] = deque()
         self._offset = 0  # of the first chunk: what was handed out of it
-        self._guard = anyio.ResourceGuard("receiving from")
-        self._ready: anyio.Event | None = None
+        self._waiting = self._link.driver.waiting
+        self._is_busy = False  # a task receives
+        self._ready: Waiter | None = None
 
     @property
     def is_done(self) -> bool:
@@ -339,31 +359,15 @@ class ReceivingHalf:
         """The next bytes, at least one and at most `max_bytes`."""
         if max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._guard:
-            await checkpoint()
-            while True:
+        self._enter()
+        try:
+            data = self._take(max_bytes) if await self._until_ready() else None
+            while data is None:
+                await self._wait()
                 data = self._take(max_bytes)
-                if data is not None:
-                    return data
-                if self._sending is not None and not self._sending.is_announced and not self._sending.is_done:
-                    self._sending.announce()
-                    self._link.driver.settle()
-                self._ready = anyio.Event()
-                try:
-                    await self._ready.wait()
-                finally:
-                    self._ready = None
-
-    def receive_nowait(self, max_bytes: int = 65536) -> bytes:
-        """As `receive`, but `WouldBlock` when nothing is there."""
-        if max_bytes < 1:
-            raise ValueError("max_bytes must be at least 1")
-        with self._guard:
-            data = self._take(max_bytes)
-        if data is None:
-            raise anyio.WouldBlock
-        return data
-
+            return data
+        finally:
+            self._is_busy = False
     def _take(self, max_bytes: int) -> bytes | None:
         link = self._link
         if self.is_closed or link.is_closed:

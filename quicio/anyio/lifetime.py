@@ -131,7 +131,7 @@ async def serve_each(
                 group.start_soon(guarded, await receive())
         except anyio.EndOfStream:
             pass
-        except (QuicError, anyio.ClosedResourceError) as error:
+        except (QuicError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             end = error  # the handlers learn of it by themselves
     if crash is not None:
         raise crash

@@ -179,7 +179,8 @@ class Link:
         if self.handshake is None:
             if self.is_closed or self.reason is None:
                 raise anyio.ClosedResourceError
-            error = connect_error(self.reason, self.quic.close_cause)
+            is_heard = self.quic.statistics().packets_received > 0
+            error = connect_error(self.reason, self.quic.close_cause, is_heard=is_heard)
             error.__cause__ = self.cause
             raise error
 

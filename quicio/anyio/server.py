@@ -31,6 +31,7 @@ from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
 from quicio.errors import Address, ConnectError
 from quicio.quic import endpoint as core
+from quicio.quic.client_hello import ClientHello, ClientHelloError
 from quicio.quic.configuration import QuicConfiguration
 from quicio.udp.socket import UdpSocket
 
@@ -51,6 +52,7 @@ class Incoming:
         self._driver = driver
         self._listener = listener
         self._is_decided = False
+        self._changed = anyio.Event()  # more of the client's packets came, or the attempt was decided on
         self.connection: BaseConnection | None = None  # once accepted
 
     @property
@@ -82,6 +84,34 @@ class Incoming:
 
     def __repr__(self) -> str:
         return f"<Incoming from {self.remote_address}>"
+
+    async def client_hello(self) -> ClientHello:
+        """What the client asks for, before any decision: the server's name and the application protocols.
+
+        It may take several packets. Raises `RuntimeError` while the client's address is not validated (`retry()` first: forged
+        addresses shall cost nothing), and after a decision; `ConnectError` when the client sent no such message, or one that
+        is not whole within eight datagrams and `handshake_timeout`.
+        """
+        await checkpoint()
+        if self._is_decided:
+            raise RuntimeError("a decision was made on this attempt already: ask for the ClientHello before it")
+        attempt = self._attempt
+        while not attempt.is_decided:
+            try:
+                hello = attempt.client_hello()
+            except ClientHelloError as error:
+                raise ConnectError(str(error)) from error
+            if hello is not None:
+                return hello
+            if attempt.is_full:
+                raise ConnectError(f"the ClientHello is not whole in {core.MAX_INCOMING_DATAGRAMS} datagrams")
+            attempt.on_change = self._on_change
+            await self._changed.wait()
+        raise ConnectError("the attempt has ended before its ClientHello was whole")
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
 
     def accept(self, configuration: QuicConfiguration | None = None) -> AbstractAsyncContextManager[Connection]:
         """Accept: `async with incoming.accept() as connection:` does the handshake and ends the connection by rule R4.
@@ -190,6 +220,7 @@ class Listener(AnyioListener[Connection]):
             self._attach(driver)
 
     def _attach(self, driver: Driver) -> None:
+        driver.on_failure.append(lambda: self._on_failure(driver))
         driver.endpoint.listen(self.configuration, lambda attempt: self._on_attempt(attempt, driver))
 
     @property
@@ -224,8 +255,20 @@ class Listener(AnyioListener[Connection]):
         else:
             self._attempts.put(incoming)
 
+    def _on_failure(self, driver: Driver) -> None:
+        """A socket's driver has failed: who waits for connections shall not wait for ever."""
+        failure = driver.failure
+
+        def error() -> Exception:
+            result = anyio.BrokenResourceError(f"the listener on {self.local_address} has failed: {failure!r}")
+            result.__cause__ = failure
+            return result
+
+        self._end(error)
+
     async def accept(self) -> Incoming:
-        """The next attempt that the policy left undecided. Raises `EndOfStream` after `aclose()`."""
+        """The next attempt that the policy left undecided. Raises `EndOfStream` after `aclose()`, `BrokenResourceError` when
+        the listener's socket has failed."""
         return await self._attempts.get()
 
     async def __aiter__(self) -> AsyncIterator[Incoming]:
@@ -244,7 +287,8 @@ class Listener(AnyioListener[Connection]):
 
         When a handler returns, its connection is closed gracefully; when it raises, at once with "internal error". What the
         peer caused is logged, failed handshakes included; any other exception goes to `task_group` if given, else to
-        `on_error(exception, connection)`: what that raises cancels the handlers and leaves from here.
+        `on_error(exception, connection)`: what that raises cancels the handlers and leaves from here. When the listener's
+        socket fails it raises `BrokenResourceError`.
         """
 
         async def run(incoming: Incoming) -> None:
@@ -268,9 +312,12 @@ class Listener(AnyioListener[Connection]):
 
     def close(self) -> None:
         """As `aclose()`, without waiting."""
+        self._end(anyio.EndOfStream)
+
+    def _end(self, error: Callable[[], Exception]) -> None:
         if self._attempts.is_ended:
             return
-        self._attempts.end(anyio.EndOfStream)
+        self._attempts.end(error)
         while self._attempts.items:
             self._attempts.items.popleft().refuse()
         for driver in self._drivers:

@@ -92,6 +92,7 @@ class StreamTable(Application):
         self._datagram_queue = configuration.datagram_queue
         self._datagram_room: anyio.Event | None = None
         self._states: dict[int, StreamState] = {}
+        self._released: dict[int, anyio.Event] = {}
         self._seen = (
             RangeSet(),
             RangeSet(),
@@ -128,9 +129,16 @@ class StreamTable(Application):
         state = self._states.get(stream_id)
         if state is not None and state.is_closed:
             del self._states[stream_id]
+            released = self._released.pop(stream_id, None)
+            if released is not None:
+                released.set()
             if self.link.reason is None:
                 self.link.quic.release_stream(stream_id)
                 self.link.touch()
+
+    def when_released(self, stream_id: int) -> anyio.Event:
+        """An event that is set when the user of a stream that is held has closed all of it, or the connection has ended."""
+        return self._released.setdefault(stream_id, anyio.Event())
 
     def is_held(self, stream_id: int) -> bool:
         """Whether the user still holds some of the stream."""
@@ -222,6 +230,9 @@ class StreamTable(Application):
             if state.receiving is not None:
                 state.receiving.wake()
         self._all_delivered.set()
+        for released in self._released.values():
+            released.set()
+        self._released.clear()
         self._on_datagram_writable(None)
         for mailbox in (self.incoming_streams, self.incoming_receive_streams):
             if not mailbox.is_ended:

@@ -488,6 +488,20 @@ class QuicConnection:
         if not self._is_closing():
             self._parts.paths.change_connection_id()
 
+    def obstacle_to_migration(self) -> str:
+        """Why this side may not move to another local address now, in words; empty when it may (RFC 9000 §9)."""
+        return self._parts.paths.obstacle()
+
+    def rebound(self, now: float) -> None:
+        """What is sent from now on comes from another local address (RFC 9000 §9.2): the driver has another socket.
+
+        A client validates the new path, on which nothing of the old one's measurements holds. One for which there is an
+        `obstacle_to_migration()` is at the mercy of its peer, as after a NAT rebinding.
+        """
+        if self._is_started and not self._is_closing():
+            now = self._clamp(now)
+            self._guarded(lambda: self._parts.paths.on_rebound(now), now)
+
     def request_key_update(self) -> None:
         """Update the packet protection keys, as soon as RFC 9001 §6.1 permits it."""
         if not self._is_closing():

@@ -26,6 +26,7 @@ from math import inf
 from typing import Final
 
 from quicio.environment import DEFAULT_ENVIRONMENT, Environment
+from quicio.quic.client_hello import ClientHello, ClientHelloReader
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnection
 from quicio.quic.half_open import HalfOpen
@@ -93,7 +94,10 @@ class Incoming:
         self._endpoint = endpoint
         self._received = Received([datagram], received.remote, received.local, received.ecn)
         self._is_decided = False
+        self._reader: ClientHelloReader | None = None
         self.address_validated = is_validated
+        #: called when more of the client's datagrams came, and when it was decided on
+        self.on_change: Callable[[], None] | None = None
 
     @property
     def remote_address(self) -> Hashable:
@@ -124,6 +128,25 @@ class Incoming:
         """Another datagram of the same client; beyond the bound it is dropped."""
         if len(self._received.datagrams) < MAX_INCOMING_DATAGRAMS:
             self._received.datagrams.append(datagram)
+            if self.on_change is not None:
+                self.on_change()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more datagrams are kept."""
+        return len(self._received.datagrams) >= MAX_INCOMING_DATAGRAMS
+
+    def client_hello(self) -> ClientHello | None:
+        """What the client asks for; None while more of its datagrams are needed, for which `on_change` tells.
+
+        Raises `RuntimeError` when the client's address is not validated: who forges an address shall cost nothing;
+        `ClientHelloError` when its packets hold no such message.
+        """
+        if not self.address_validated:
+            raise RuntimeError("the ClientHello is read of clients whose address is validated: retry() first")
+        if self._reader is None:
+            self._reader = ClientHelloReader(self.header)
+        return self._reader.read(self._received.datagrams)
 
     def received(self) -> Received:
         """The client's datagrams so far."""
@@ -133,6 +156,9 @@ class Incoming:
         if self._is_decided:
             raise RuntimeError("this incoming connection was decided on before: each takes one decision")
         self._is_decided = True
+        on_change, self.on_change = self.on_change, None
+        if on_change is not None:
+            on_change()
 
     def accept(self, configuration: QuicConfiguration | None = None) -> QuicConnection:
         """Make the connection, with the listener's configuration or another one."""

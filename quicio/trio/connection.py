@@ -8,6 +8,7 @@ was not sent yet: handlers for it write `async with connection:`. `serve_quic` n
 
 from __future__ import annotations
 
+import socket as socket_module
 from collections.abc import Callable
 
 import trio
@@ -85,8 +86,19 @@ class Connection(BaseConnection, trio.abc.AsyncResource):
         with translated:
             return await super().ping()
 
+    async def migrate(
+        self, *, local_host: str | None = None, local_port: int = 0, socket: socket_module.socket | None = None
+    ) -> None:
+        """Go on from another local address (RFC 9000 §9), or from `socket`, a UDP socket that is taken over once it is used.
+
+        As `quicio.Connection.migrate`: it returns when the server has answered on the new path; `ConnectError` when it does
+        not, `RuntimeError` when the connection cannot migrate, `OSError` when the address cannot be had.
+        """
+        with translated:
+            await super().migrate(local_host=local_host, local_port=local_port, socket=socket)
+
     async def wait_path_changed(self) -> Address:
-        """Wait until the peer is reached at another address and return it."""
+        """Wait until the path is another one, because either side has moved, and return the peer's address on it."""
         with translated:
             return await super().wait_path_changed()
 

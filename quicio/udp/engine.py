@@ -196,6 +196,14 @@ class Engine:
             self._settle(self._unsettled.popitem()[0])
         return False
 
+    def swap(self, sock: UdpSocket, now: float) -> UdpSocket:
+        """Go on with another socket, on which the next `flush` sends. Returns the old one, still open."""
+        old, self._sock = self._sock, sock
+        for connection in list(self._endpoint.connections):
+            connection.rebound(now)
+            self.touch(connection)
+        return old
+
     def close(self) -> None:
         """Close the socket and forget all connections. They are not closed: that is for the face to do before. Idempotent."""
         self._is_closed = True

@@ -39,12 +39,12 @@ def reason(code: int, *, is_application: bool = False, by_peer: bool = False) ->
     ],
 )
 def test_while_connecting(close: CloseReason, cause: int, expected: type[ConnectError]) -> None:
-    error = connect_error(close, cause)
+    error = connect_error(close, cause, is_heard=False)
     assert type(error) is expected
     assert error.reason is close
     assert error.code == close.code
     assert error.errno is None
-    assert connect_error(close, cause) is not error
+    assert connect_error(close, cause, is_heard=False) is not error
 
 
 @pytest.mark.parametrize(

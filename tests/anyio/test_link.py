@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -49,6 +50,9 @@ class Core:
 
     def get_peer_address(self) -> Any:
         return self.remote
+
+    def statistics(self) -> Any:
+        return SimpleNamespace(packets_received=0)
 
     def close(self, **arguments: Any) -> None:
         self.close_reason = CloseReason(arguments["error_code"], True, False)

@@ -180,6 +180,7 @@ async def test_every_public_coroutine_is_a_checkpoint() -> None:
         await check("Connection.ping", client.ping, unchecked)
         await check_until_cancelled("Connection.wait_path_changed", client.wait_path_changed, unchecked)
         await check_until_cancelled("Connection.wait_closed", client.wait_closed, unchecked)
+        await check("Connection.migrate", client.migrate, unchecked)
         unchecked -= {"Connection.leave", "Connection.wait_reply"}  # parts of aclose() that the scopes share
         await check("Connection.aclose", client.aclose, unchecked)
         await check("Connection.wait_closed", client.wait_closed, unchecked)

@@ -4,7 +4,7 @@ One path is active: everything that is not about a path goes there. A server fol
 the highest packet number so far, from another address, makes that address the active path at once, unvalidated and so
 under the anti-amplification limit, and starts the validation of the new path and of the old one (§9.3.3: an attacker may
 have copied the packet). When the new path cannot be validated the connection returns to the last one that was. A client
-drops what comes from an address that it did not choose (§9).
+drops what comes from an address that it did not choose (§9). A client that moves tells by `on_rebound()`.
 
 Limits, each against a peer that makes us remember or send: `MAX_PATHS` known at a time, and none before an authentic packet
 came on it, so that forged datagrams displace no path; one PATH_RESPONSE waiting a path, the newest (§8.2.2); one PATH_CHALLENGE
@@ -152,6 +152,46 @@ class Paths(Component):
         if not path.is_validated:
             self._validate(path, now)
         self._validate(old, now)
+
+    def obstacle(self) -> str:
+        """Why this side may not migrate now, in words; empty when it may (RFC 9000 §9)."""
+        if not self._is_client:
+            return "only clients migrate (RFC 9000 §9)"
+        if not self.can_migrate:
+            return "the handshake is not confirmed yet (RFC 9000 §9)"
+        if self.peer_disables_migration:
+            return "the server forbids it (disable_active_migration, RFC 9000 §18.2)"
+        if self.active.peer_cid and self._connection_ids.spare({path.peer_cid_sequence for path in self.known}) is None:
+            return "the server has given no unused connection ID for it yet (RFC 9000 §9.5)"
+        return ""
+
+    def on_rebound(self, now: float) -> None:
+        """This side's datagrams come from another address now, so the peer sees another path.
+
+        A client whose handshake is confirmed starts anew on it: nothing that it knew of the old one holds (RFC 9000 §9.4), an
+        unused connection ID keeps the two from being linked (§9.5), and the path is validated (§8.2). The peer's address is
+        the one that was validated before, so nothing limits what may be sent.
+        """
+        for path in self.known:
+            path.local = None
+        if not self._is_client or not self.can_migrate:
+            return
+        old = self.active
+        path = self._factory.create(old.remote, None, True)
+        path.limit_size(self.peer_max_payload)
+        path.peer_cid = old.peer_cid
+        path.peer_cid_sequence = old.peer_cid_sequence
+        spare = self._connection_ids.spare({other.peer_cid_sequence for other in self.known}) if old.peer_cid else None
+        for other in list(self.known):
+            if other is not old:
+                self._forget(other)
+        self.known = [path]
+        if spare is not None:
+            self._use(path, spare)
+            self._connection_ids.retire_peer(old.peer_cid_sequence)
+        self._last_validated = None
+        self._switch(path)
+        self._validate(path, now)
 
     def _use_fresh_cid(self, path: Path) -> None:
         """A path that shares its connection ID with another gets one of its own: nobody can link the two (RFC 9000 §9.5)."""
