@@ -15,15 +15,23 @@ Rules:
 What it leaves to others: frames (`dispatch.py`), Version Negotiation and Retry (`negotiation.py`).
 """
 
-from hmac import compare_digest
-from typing import Final
+from __future__ import annotations
 
+from collections.abc import Callable
+from hmac import compare_digest
+from struct import Struct
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+
+from quicio.buffer import encode_uint_var
 from quicio.quic.dispatch import Dispatcher
 from quicio.quic.events import CloseReason
 from quicio.quic.lifecycle import CAUSE_STATELESS_RESET, CLOSING, DRAINING
 from quicio.quic.negotiation import Negotiation
 from quicio.quic.parts import Parts
 from quicio.quic.paths.path import Path
+from quicio.quic.streams.stream import ReceiveHalf
 from quicio.quic.transmit import Received
 from quicio.quic.wire.constants import (
     APPLICATION,
@@ -38,6 +46,7 @@ from quicio.quic.wire.constants import (
     PROTOCOL_VIOLATION,
     SMALLEST_MAX_DATAGRAM_SIZE,
     STATELESS_RESET_TOKEN_SIZE,
+    UINT_VAR_MAX,
     QuicConnectionError,
 )
 from quicio.quic.wire.crypto import KeyRing, OpeningKey
@@ -56,6 +65,12 @@ SHORT_RESERVED_BITS: Final = 0x18
 LONG_RESERVED_BITS: Final = 0x0C
 SAMPLE_OFFSET: Final = 4
 SAMPLE_SIZE: Final = 16
+KEY_PHASE_BIT: Final = 0x04
+PROTECTED_BITS: Final = 0x1F  # of the first byte of a short header (RFC 9001 §5.4.1)
+NO_SHAPE: Final = -1
+FOUR_BYTES_END: Final = 1 << 30  # integers from here on take eight bytes (RFC 9000 §16)
+# A header protection mask: one byte for the first byte, four for the packet number, and eleven unused.
+MASKS: Final = Struct(">BI11x")
 SMALLEST_RESET: Final = 21  # RFC 9000 §10.3
 
 # By packet type: Initial, 0-RTT, Handshake.
@@ -77,6 +92,36 @@ class Waiting:
         self.ecn: int = ecn
 
 
+RunValues = tuple[bytes, int, int, int, int, int, list[bytes]]
+NO_RUN: Final[RunValues] = (b"", 0, 0, 0, 0, 0, [])
+
+
+class NextHeader:
+    """The short header that follows one with first byte `shape` (protection removed) and `cid`, under `key`.
+
+    `values` is what the loop over a burst needs, in the order in which it takes it apart: one attribute to read.
+    """
+
+    __slots__ = ("cid", "key", "shape", "values")
+
+    def __init__(self, key: OpeningKey, shape: int, cid: bytes) -> None:
+        self.key: OpeningKey = key
+        self.shape: int = shape
+        self.cid: bytes = cid
+        size = (shape & 0x03) + 1
+        self.values: tuple[int, bytes, int, int, int, int, bytes, Callable[[bytes, bytes, bytes], bytes], int] = (
+            shape,
+            cid,
+            32 - 8 * size,
+            (1 << 8 * size) - 1,
+            size,
+            1 + len(cid) + size,
+            bytes((shape & 0xFF,)) + cid,
+            key.decrypt,
+            key.iv,
+        )
+
+
 class Inbound:
     """Takes datagrams apart."""
 
@@ -85,6 +130,9 @@ class Inbound:
         self._dispatcher = dispatcher
         self._negotiation = negotiation
         self._cid_length = cid_length
+        self._unpack_header: Callable[[bytes], tuple[Any, ...]] = Struct(f">B{cid_length}sI").unpack_from
+        self._next: NextHeader | None = None
+        self._run_half: ReceiveHalf | None = None
         self._known_cid = b""  # the last destination connection ID that was found to be ours
         self._waiting: list[Waiting] = []
         self._path: Path = parts.paths.active
@@ -341,36 +389,132 @@ class Inbound:
                 self.packets_dropped += 1
                 if self._is_reset(datagram):
                     return
-        masks = opening.masks(samples)
-        pto = parts.pto()
-        now = self._now
-        tracker = parts.acks.trackers[APPLICATION]
-        position = 0
-        for datagram in usable:
-            first = datagram[0] ^ (masks[position] & 0x1F)
-            length = (first & 0x03) + 1
-            number_end = cid_end + length
-            truncated = int.from_bytes(datagram[cid_end:number_end], "big") ^ int.from_bytes(
-                masks[position + 1 : position + 1 + length], "big"
-            )
-            position += SAMPLE_SIZE
-            number = decode_packet_number(truncated, 8 * length, tracker.largest + 1)
-            cid = datagram[1:cid_end]
-            payload: bytes | None = None
-            if cid == self._known_cid or self._is_ours(cid):
-                visible = bytes((first,)) + cid + truncated.to_bytes(length, "big")
-                payload = parts.keys.open_one_rtt(number, visible, datagram[number_end:], first & 0x04, now, pto)
-            if payload is None:
-                self.packets_dropped += 1
-                if self._is_reset(datagram):
-                    return
-                continue
-            if first & SHORT_RESERVED_BITS or not first & 0x40:
-                raise QuicConnectionError(PROTOCOL_VIOLATION, PADDING, "Reserved bits of a short header are not zero")
-            if not parts.acks.is_duplicate(APPLICATION, number):
-                self._deliver(payload, APPLICATION, EPOCH_ONE_RTT, IN_ONE_RTT, number, cid)
+        self._open_burst(opening, usable, opening.masks(samples))
         if not parts.keys.confirmed or parts.handshake.new_keys:
-            parts.after_crypto(now)
+            parts.after_crypto(self._now)
+
+    def _open_burst(self, opening: OpeningKey, datagrams: list[bytes], masks: bytes) -> None:
+        """Open 1-RTT packets; `masks` are those of their header protection, one after the other.
+
+        The fast way: a packet whose header is the one that the last packet leads to expect (`NextHeader`, the next number)
+        is opened here. If besides its payload goes on with the stream where the last one ended, it belongs to the *run*
+        (`Run`): its data is appended, and what packets and bytes count for is told once, when the run ends. Every other
+        packet is delivered by itself, in its order, and what to expect is looked up again behind it.
+        """
+        keys = self.parts.keys
+        tracker = self.parts.acks.trackers[APPLICATION]
+        unpack = self._unpack_header
+        stream_head, data_start, offset_bits, offset_size, offset, ceiling, pieces = self._begin_run()
+        header = self._next_header(opening)
+        shape, cid, shift, wrap, number_size, number_end, visible, decrypt, iv = header.values
+        first_number = number = tracker.largest + 1
+        for datagram, (first_mask, number_mask) in zip(datagrams, MASKS.iter_unpack(masks), strict=True):
+            first, destination, number_bits = unpack(datagram)
+            first ^= first_mask & PROTECTED_BITS
+            number_bits ^= number_mask
+            payload = b""
+            if first == shape and number_bits >> shift == number & wrap and destination == cid:
+                number_bytes = (number & wrap).to_bytes(number_size, "big")
+                try:
+                    payload = decrypt((iv ^ number).to_bytes(12, "big"), datagram[number_end:], visible + number_bytes)
+                except InvalidTag:
+                    payload = b""  # `_open_short` tries again, and counts it
+                if offset < ceiling and payload.startswith(
+                    stream_head + (offset | offset_bits).to_bytes(offset_size, "big")
+                ):
+                    stop = offset + len(payload) - data_start
+                    if offset < stop <= ceiling:
+                        pieces.append(payload[data_start:])
+                        offset = stop
+                        number += 1
+                        continue
+            if number > first_number:
+                self._end_run(first_number, number, offset)
+            if payload:
+                keys.note_in_order(number, self._now)
+                self._deliver(payload, APPLICATION, EPOCH_ONE_RTT, IN_ONE_RTT, number, destination)
+            elif not self._open_short(datagram, first, destination, number_bits):
+                return
+            first_number = number = tracker.largest + 1
+            stream_head, data_start, offset_bits, offset_size, offset, ceiling, pieces = self._begin_run()
+            following = self._next_header(opening)
+            if following is not header:
+                header = following
+                shape, cid, shift, wrap, number_size, number_end, visible, decrypt, iv = header.values
+        if number > first_number:
+            self._end_run(first_number, number, offset)
+
+    def _open_short(self, datagram: bytes, first: int, cid: bytes, number_bits: int) -> bool:
+        """Open one 1-RTT packet, of whose header the protection is removed. False: it was a stateless reset.
+
+        `number_bits` are the four bytes behind the connection ID; those that are not of the packet number mean nothing.
+        """
+        parts = self.parts
+        keys = parts.keys
+        length = (first & 0x03) + 1
+        truncated = number_bits >> 32 - 8 * length
+        number = decode_packet_number(truncated, 8 * length, parts.acks.trackers[APPLICATION].largest + 1)
+        payload: bytes | None = None
+        if cid == self._known_cid or self._is_ours(cid):
+            visible = bytes((first,)) + cid + truncated.to_bytes(length, "big")
+            ciphertext = datagram[1 + len(cid) + length :]
+            payload = keys.open_one_rtt(number, visible, ciphertext, first & KEY_PHASE_BIT, self._now, parts.pto())
+        if payload is None:
+            self.packets_dropped += 1
+            return not self._is_reset(datagram)
+        if first & SHORT_RESERVED_BITS or not first & 0x40:
+            raise QuicConnectionError(PROTOCOL_VIOLATION, PADDING, "Reserved bits of a short header are not zero")
+        if not parts.acks.is_duplicate(APPLICATION, number):
+            key = keys.in_order_key()
+            if key is not None:
+                self._expect(key, first, cid)
+            self._deliver(payload, APPLICATION, EPOCH_ONE_RTT, IN_ONE_RTT, number, cid)
+        return True
+
+    # --- the fast way ------------------------------------------------------------------------------------------------
+
+    def _expect(self, key: OpeningKey, first: int, cid: bytes) -> None:
+        """A packet with this header was opened: the next may look the same, if it was under the current key."""
+        header = self._next
+        if bool(first & KEY_PHASE_BIT) != (key.phase & 1 == 1):
+            return
+        if header is None or header.key is not key or header.shape != first or header.cid != cid:
+            self._next = NextHeader(key, first, cid)
+
+    def _next_header(self, opening: OpeningKey) -> NextHeader:
+        """What to expect now; a header that no packet has while that is not known, or the key is another."""
+        header = self._next
+        if header is None or header.key is not self.parts.keys.in_order_key():
+            return NextHeader(opening, NO_SHAPE, b"")
+        return header
+
+    def _begin_run(self) -> RunValues:
+        """How the payload begins that a run could go on with; a ceiling of 0 says that there can be none."""
+        parts = self.parts
+        receiving = parts.streams.receiving
+        half = receiving.latest
+        if half is not self._run_half or half is None:
+            self._run_half = half  # the second packet for a stream begins a run: one alone does not pay
+            return NO_RUN
+        if parts.lifecycle.state >= CLOSING or parts.observer is not None or self._path is not parts.paths.active:
+            return NO_RUN
+        offset = half.received
+        ceiling = receiving.room_in_order(half)
+        head = b"\x0c" + encode_uint_var(half.stream_id)  # STREAM with offset, without length and FIN (RFC 9000 §19.8)
+        if offset < FOUR_BYTES_END:
+            return head, len(head) + 4, 2 << 30, 4, offset, min(ceiling, FOUR_BYTES_END - 1), half.pieces
+        return head, len(head) + 8, 3 << 62, 8, offset, min(ceiling, UINT_VAR_MAX), half.pieces
+
+    def _end_run(self, first_number: int, number: int, offset: int) -> None:
+        """Packets from `first_number` up to, not including, `number` brought data up to `offset`."""
+        parts = self.parts
+        half = self._run_half
+        if half is not None:  # never in a run
+            parts.streams.receiving.on_run(half, offset)
+        parts.keys.note_in_order(number - 1, self._now)
+        parts.acks.on_run(APPLICATION, first_number, number, self._ecn, self._now)
+        self._any_authentic = True
+        self.packets_received += number - first_number
 
     def _is_reset(self, datagram: bytes) -> bool:
         """Whether this is a stateless reset; if so the connection is over (RFC 9000 §10.3.1)."""

@@ -131,6 +131,25 @@ class Acks(Component):
             else:
                 tracker.is_urgent = True  # overtaken by a later one
 
+    def on_run(self, space: int, start: int, stop: int, ecn: int, now: float) -> None:
+        """Eliciting packets `start` to `stop - 1` were processed in that order, `start` the one after the largest so far.
+
+        The same as `on_packet` for each, at the cost of one: what comes in order leaves no other trace than its first.
+        """
+        self.on_packet(space, start, True, ecn, now)
+        more = stop - start - 1
+        if more:
+            tracker = self.trackers[space]
+            tracker.largest = tracker.largest_eliciting = stop - 1
+            tracker.received.stops[-1] = stop
+            tracker.eliciting += more
+            if ecn == ECN_CE:
+                tracker.ecn_ce += more
+            elif ecn == ECN_ECT_0:
+                tracker.ecn_ect0 += more
+            elif ecn:
+                tracker.ecn_ect1 += more
+
     def end_burst(self, now: float) -> None:
         """All packets that arrived together have been processed: decide about ACKs."""
         tracker = self.trackers[APPLICATION]

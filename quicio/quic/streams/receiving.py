@@ -59,6 +59,7 @@ class Receiving:
         self.received = 0
         self.fragment_count: int = 0
         self.readable: list[ReceiveHalf] = []
+        self.latest: ReceiveHalf | None = None  # whose data in order came last: the next packet may go on with it
         self.max_data_due = False
         self.credits: deque[ReceiveHalf] = deque()
         self.stops: deque[ReceiveHalf] = deque()
@@ -82,6 +83,7 @@ class Receiving:
             pieces = half.pieces
             pieces.append(data)
             half.received = stop
+            self.latest = half
             if not half.is_listed:
                 half.is_listed = True
                 self.readable.append(half)
@@ -91,6 +93,27 @@ class Receiving:
                 half.pieces = [b"".join(pieces)]
             return
         self._on_other_data(half, offset, data, fin)
+
+    def room_in_order(self, half: ReceiveHalf) -> int:
+        """Up to which offset data without a gap may be appended to `half.pieces` with nothing to decide; 0 if none.
+
+        Who does so tells `on_run` before anything else happens to the stream or to the connection's credit.
+        """
+        if half.final_size >= 0 or half.is_discarding or half.fragments is not None or half.received != half.highest:
+            return 0
+        connection = half.highest + self.window.limit - self.received
+        limit = half.window.limit
+        return limit if limit < connection else connection
+
+    def on_run(self, half: ReceiveHalf, stop: int) -> None:
+        """Pieces up to offset `stop` were appended to `half.pieces`, within `room_in_order`."""
+        self.received += stop - half.highest
+        half.highest = half.received = stop
+        if not half.is_listed:
+            half.is_listed = True
+            self.readable.append(half)
+        if len(half.pieces) > MAX_PIECES:
+            half.pieces = [b"".join(half.pieces)]
 
     def _on_other_data(self, half: ReceiveHalf, offset: int, data: bytes, fin: bool) -> None:
         """Data that ends a stream, fills or leaves a gap, comes twice, or comes to nobody."""

@@ -218,6 +218,26 @@ class SealingKey:
         self.sealed = count + 1
         return self._encrypt((self._iv ^ number).to_bytes(12, "big"), payload, header)
 
+    def sealable(self) -> int:
+        """How many packets `seal_run` takes: as many as there are before `seal` raises for the first time."""
+        return self._alarm - self.sealed
+
+    def seal_run(self, number: int, header: bytes, number_length: int, payloads: list[bytes]) -> list[bytes]:
+        """As `seal`, for packets numbered from `number` on; at most `sealable()` of them.
+
+        `header` is what they have in common: all but the packet number, whose last `number_length` bytes complete it.
+        """
+        iv = self._iv
+        encrypt = self._encrypt
+        mask = (1 << 8 * number_length) - 1
+        self.sealed += len(payloads)
+        sealed: list[bytes] = []
+        for payload in payloads:
+            nonce = (iv ^ number).to_bytes(12, "big")
+            sealed.append(encrypt(nonce, payload, header + (number & mask).to_bytes(number_length, "big")))
+            number += 1
+        return sealed
+
     def _on_alarm(self) -> None:
         # From the first alarm to the limit there is a reserve, for the CONNECTION_CLOSE that follows.
         self._alarm = self.confidentiality_limit
@@ -241,6 +261,8 @@ class OpeningKey:
     cipher_suite: int
     phase: int
     failed: int
+    iv: int
+    decrypt: Callable[[bytes, bytes, bytes], bytes]  # nonce, ciphertext, header: InvalidTag when not authentic
     integrity_limit: int
     masks: Callable[[list[bytes]], bytes]
     protection: HeaderProtection
@@ -257,8 +279,8 @@ class OpeningKey:
         forgeries: Forgeries | None = None,
     ) -> None:
         """Derive the key from a traffic `secret`; `protection` is handed on from phase to phase, else derived too."""
-        aead, self._iv = _aead(secret, cipher_suite, version)
-        self._decrypt: Callable[[bytes, bytes, bytes], bytes] = aead.decrypt
+        aead, self.iv = _aead(secret, cipher_suite, version)
+        self.decrypt = aead.decrypt
         self.protection = protection or _header_protection(secret, cipher_suite, version)
         self.masks = self.protection.masks
         self.cipher_suite = cipher_suite
@@ -275,7 +297,7 @@ class OpeningKey:
         Raises QuicConnectionError(AEAD_LIMIT_REACHED) when the connection's failures exceed the integrity limit.
         """
         try:
-            return self._decrypt((self._iv ^ number).to_bytes(12, "big"), ciphertext, header)
+            return self.decrypt((self.iv ^ number).to_bytes(12, "big"), ciphertext, header)
         except InvalidTag:
             self.failed += 1
             self._forgeries.count += 1
@@ -409,6 +431,19 @@ class KeyRing:
                 raise QuicConnectionError(KEY_UPDATE_ERROR, None, "Old keys were used after new ones")
         self._drop_expired(now)
         return payload
+
+    def in_order_key(self) -> OpeningKey | None:
+        """The key that 1-RTT packets above all opened so far are expected under; None while that takes a decision.
+
+        Who opens such packets with it, past `open_one_rtt`, tells `note_in_order` before anything else is opened.
+        """
+        # Until the first packet of a phase is opened, what it says of the previous phase has to be held against the rules.
+        return self.opening[EPOCH_ONE_RTT] if self._highest >= 0 else None
+
+    def note_in_order(self, number: int, now: float) -> None:
+        """Packets up to `number`, above all opened before, were opened with `in_order_key()`."""
+        self._highest = number
+        self._drop_expired(now)
 
     def _drop_expired(self, now: float) -> None:
         if now >= self._previous_expires:

@@ -19,6 +19,7 @@ from quicio.quic.wire.constants import (
     ECN_CE,
     ECN_ECT_0,
     ECN_ECT_1,
+    ECN_NOT_ECT,
     FULL,
     HANDSHAKE,
     HANDSHAKE_BIT,
@@ -27,6 +28,20 @@ from quicio.quic.wire.constants import (
 )
 from quicio.quic.wire.frames import decode_ack
 from quicio.quic.wire.packet_builder import PacketBuilder, Token
+
+TRACKER_FIELDS = (
+    "ecn_ce",
+    "ecn_ect0",
+    "ecn_ect1",
+    "eliciting",
+    "floor",
+    "is_urgent",
+    "largest",
+    "largest_eliciting",
+    "largest_time",
+    "lowest_unreported",
+    "received",
+)
 
 
 class Receiver:
@@ -334,3 +349,24 @@ def test_whatever_arrives_nothing_is_acknowledged_that_was_not_received(steps: l
         elif value < len(receiver.tokens):
             receiver.acks.on_acked(receiver.tokens[value], 0.0)
         assert all(receiver.acks.is_duplicate(APPLICATION, number) for number in received)
+
+
+@pytest.mark.parametrize("ecn", [ECN_NOT_ECT, ECN_ECT_0, ECN_ECT_1, ECN_CE])
+@pytest.mark.parametrize("before", [[], [0, 1, 2], [0, 5], [3]])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_run_is_what_its_packets_are(ecn: int, before: list[int], count: int) -> None:
+    """RFC 9000 §13.2.1, §13.4.1: counts, order and urgency do not depend on how packets are told."""
+    single, together = Acks(Wants()), Acks(Wants())
+    for acks in (single, together):
+        for number in before:
+            acks.on_packet(APPLICATION, number, number != 5, ECN_NOT_ECT, 0.5)
+    start = single.trackers[APPLICATION].largest + 1
+    for number in range(start, start + count):
+        single.on_packet(APPLICATION, number, True, ecn, 1.0)
+    together.on_run(APPLICATION, start, start + count, ecn, 1.0)
+    states = []
+    for acks in (single, together):
+        acks.end_burst(1.0)
+        tracker = acks.trackers[APPLICATION]
+        states.append([getattr(tracker, name) for name in TRACKER_FIELDS] + [acks.deadline, acks.pending])
+    assert states[0] == states[1]
