@@ -15,6 +15,7 @@ from helpers.interop_task import ALPN, CLOSE_PHRASE, DONE, content, parse_comman
 from helpers.loopback import HOST, server_configuration
 from quicio.anyio import Connection, Incoming, Listener, Stream, listen
 from quicio.errors import CloseReason, ConnectError, ConnectionLost, QuicError, StreamReset, StreamStopped
+from quicio.http import Request
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,19 @@ class TaskServer:
         else:
             raise QuicError(f"no such task: {verb}")
         return DONE
+
+
+async def answer_http(request: Request) -> None:
+    """What the task asks of HTTP/3 servers."""
+    if request.method == "GET" and request.path.startswith("/down/"):
+        await request.respond(200, {"server": "quicio"}, content(int(request.path.removeprefix("/down/"))))
+    elif request.method == "POST" and request.path == "/up":
+        summary = sha256()
+        async for chunk in request:
+            summary.update(chunk)
+        await request.respond(200, body=summary.hexdigest())
+    else:
+        await request.respond(404)
 
 
 @asynccontextmanager

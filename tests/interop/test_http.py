@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from helpers.interop_peers import Facts, PeerServer, run_client
+from helpers.interop_server import answer_http
 from helpers.interop_task import MEBIBYTE, content, digest
 from helpers.loopback import HOST, client_configuration, server_configuration
 from quicio import http
@@ -102,23 +103,13 @@ async def test_a_response_that_is_given_up(start_server: Start, package: str) ->
 # --- our server ------------------------------------------------------------------------------------------------------
 
 
-async def answer(request: http.Request) -> None:
-    """What the task asks of HTTP/3 servers."""
-    if request.method == "GET" and request.path.startswith("/down/"):
-        await request.respond(200, {"server": "quicio"}, content(int(request.path.removeprefix("/down/"))))
-    elif request.method == "POST" and request.path == "/up":
-        await request.respond(200, body=digest(await request.read()))
-    else:
-        await request.respond(404)
-
-
 @pytest.fixture
 def steps(authority: str) -> Callable[..., Any]:
     """`await steps(package, *steps)`: what a client of that package says of its steps with our server."""
 
     async def run(package: str, *arguments: str) -> list[Facts]:
         async with anyio.create_task_group() as group:
-            server = await group.start(partial(http.serve, answer, HOST, 0, configuration=server_configuration()))
+            server = await group.start(partial(http.serve, answer_http, HOST, 0, configuration=server_configuration()))
             port = str(server.local_address[1])
             said = await run_client("aioquic_client.py", package, port, authority, *arguments, "--alpn", "h3")
             await server.aclose()

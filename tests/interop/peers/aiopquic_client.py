@@ -12,6 +12,7 @@ import time
 from importlib import import_module
 from typing import Any
 
+from helpers.interop_options import CIPHERS, GROUPS, OPTIONS
 from helpers.interop_task import ALPN, command, content, digest
 
 quic_asyncio = import_module("aiopquic.asyncio")
@@ -86,7 +87,9 @@ async def main(options: argparse.Namespace) -> None:
         alpn_protocols=[ALPN],
         server_name="localhost",
         cafile=options.authority,
-        cipher_suite=int(options.cipher, 16) if options.cipher else None,
+        cipher_suite=CIPHERS[options.cipher] if options.cipher else None,
+        key_exchange_groups=[GROUPS[name] for name in options.groups.split(",")] if options.groups else None,
+        supported_versions=options.versions,
         key_update_interval=options.key_update_interval,
     )
     made: list[Client] = []
@@ -111,10 +114,9 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[OPTIONS])
     parser.add_argument("port", type=int)
     parser.add_argument("authority", help="a file with the certificate that servers are verified against")
     parser.add_argument("steps", nargs="*")
-    parser.add_argument("--cipher", help="the only one to offer, as its number in hexadecimal")
     parser.add_argument("--key-update-interval", type=int, help="packets under one key")
     asyncio.run(main(parser.parse_args()))

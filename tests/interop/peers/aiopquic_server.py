@@ -14,7 +14,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from helpers.interop_task import ALPN, CLOSE_PHRASE, content, digest, hexadecimal, parse_command
+from helpers.interop_options import CIPHERS, GROUPS, OPTIONS
+from helpers.interop_task import ALPN, CLOSE_PHRASE, content, digest, parse_command
 
 quic_asyncio = import_module("aiopquic.asyncio")
 configuration_module = import_module("aiopquic.quic.configuration")
@@ -86,6 +87,8 @@ async def main(options: argparse.Namespace) -> None:
         alpn_protocols=[ALPN],
         certificate_file=options.certificate,
         private_key_file=options.key,
+        cipher_suite=CIPHERS[options.cipher] if options.cipher else None,
+        key_exchange_groups=[GROUPS[name] for name in options.groups.split(",")] if options.groups else None,
         supported_versions=options.versions,
     )
     server = await quic_asyncio.serve(
@@ -97,9 +100,8 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[OPTIONS])
     parser.add_argument("certificate")
     parser.add_argument("key")
     parser.add_argument("--retry", action="store_true")
-    parser.add_argument("--versions", type=hexadecimal, help="such as 6b3343cf,1: the preferred one first")
     asyncio.run(main(parser.parse_args()))

@@ -22,7 +22,8 @@ import time
 from importlib import import_module
 from typing import Any
 
-from helpers.interop_task import ALPN, CLOSE_PHRASE, command, content, digest, hexadecimal
+from helpers.interop_options import OPTIONS, configured
+from helpers.interop_task import ALPN, CLOSE_PHRASE, command, content, digest
 
 PACKAGE = sys.argv[1]
 quic_asyncio = import_module(f"{PACKAGE}.asyncio")
@@ -195,11 +196,11 @@ async def main(options: argparse.Namespace) -> None:
         alpn_protocols=[options.alpn], max_datagram_frame_size=65536, server_name="localhost"
     )
     configuration.load_verify_locations(options.authority)
-    if options.cipher:
-        configuration.cipher_suites = [tls.CipherSuite[options.cipher]]
-    if options.versions:
-        configuration.supported_versions = options.versions
-        configuration.original_version = configuration.supported_versions[0]
+    with configured(configuration, options, tls.CipherSuite):
+        await perform(options, configuration)
+
+
+async def perform(options: argparse.Namespace, configuration: Any) -> None:
     made: list[Client] = []
 
     def create(*arguments: Any, **keywords: Any) -> Client:
@@ -222,12 +223,10 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[OPTIONS])
     parser.add_argument("package")
     parser.add_argument("port", type=int)
     parser.add_argument("authority", help="a file with the certificate that servers are verified against")
     parser.add_argument("steps", nargs="*")
     parser.add_argument("--alpn", default=ALPN)
-    parser.add_argument("--cipher", help="the only one to offer, such as CHACHA20_POLY1305_SHA256")
-    parser.add_argument("--versions", type=hexadecimal, help="such as 1,6b3343cf: the original one first")
     asyncio.run(main(parser.parse_args()))

@@ -13,12 +13,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from helpers.interop_task import ALPN, CLOSE_PHRASE, DONE, content, digest, hexadecimal, parse_command
+from helpers.interop_options import OPTIONS, configured
+from helpers.interop_task import ALPN, CLOSE_PHRASE, DONE, content, digest, parse_command
 
 PACKAGE = sys.argv[1]
 quic_asyncio = import_module(f"{PACKAGE}.asyncio")
 configuration_module = import_module(f"{PACKAGE}.quic.configuration")
 h3 = import_module(f"{PACKAGE}.h3.connection")
+tls = import_module(f"{PACKAGE}.tls")
 
 
 def report(event: str, **facts: Any) -> None:
@@ -123,9 +125,12 @@ async def main(options: argparse.Namespace) -> None:
     configuration = configuration_module.QuicConfiguration(
         is_client=False, alpn_protocols=[ALPN, "h3"], max_datagram_frame_size=65536
     )
-    if options.versions:
-        configuration.supported_versions = options.versions
     configuration.load_cert_chain(options.certificate, options.key)
+    with configured(configuration, options, tls.CipherSuite):
+        await serve(options, configuration)
+
+
+async def serve(options: argparse.Namespace, configuration: Any) -> None:
     server = await quic_asyncio.serve(
         "127.0.0.1", 0, configuration=configuration, create_protocol=Server, retry=options.retry
     )
@@ -135,10 +140,9 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[OPTIONS])
     parser.add_argument("package")
     parser.add_argument("certificate")
     parser.add_argument("key")
     parser.add_argument("--retry", action="store_true")
-    parser.add_argument("--versions", type=hexadecimal, help="such as 6b3343cf,1: the preferred one first")
     asyncio.run(main(parser.parse_args()))

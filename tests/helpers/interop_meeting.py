@@ -1,0 +1,108 @@
+"""Meetings: a server and a client in processes of their own, a tap between them, and what came of it.
+
+    meeting = await meet("anyio", "aioquic", "up::1000", client_options=["--versions", "1"])
+    meeting.facts         what the client said of its steps
+    meeting.wire          the connection as decoded from the wire
+
+Either side is a face of quicio or a peer, by its name in `PROGRAMS`. The secrets are those that quicio's side logs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from helpers.interop_decode import Conversation, decode
+from helpers.interop_peers import Facts, PeerServer, peer_server, run_client
+from helpers.interop_tap import Datagram, Tap, tapped
+
+PROGRAMS: Final = {  # file of the program in tests/interop/peers, and the arguments that come first
+    "anyio": ("scope", "anyio"),
+    "trio": ("scope", "trio"),
+    "asyncio": ("aioquic", "quicio"),
+    "aioquic": ("aioquic", "aioquic"),
+    "qh3": ("aioquic", "qh3"),
+    "aiopquic": ("aiopquic",),
+}
+FACES: Final = ("anyio", "asyncio", "trio")
+
+
+@dataclass
+class Meeting:
+    """What came of it."""
+
+    facts: list[Facts]
+    datagrams: list[Datagram]
+    secrets: str
+
+    @cached_property
+    def conversations(self) -> list[Conversation]:
+        """Every connection that there was. Decoding takes its time after megabytes."""
+        return decode(self.datagrams, self.secrets)
+
+    @property
+    def wire(self) -> Conversation:
+        """The one connection that there was."""
+        [conversation] = self.conversations
+        return conversation
+
+
+class Meetings:
+    """Runs meetings. Servers stay for later ones with the same options."""
+
+    def __init__(self, credentials: tuple[str, str, str], folder: Path) -> None:
+        self.certificate, self.key, self.authority = credentials
+        self._folder = folder
+        self._stack = ExitStack()
+        self._running: dict[tuple[str, ...], tuple[PeerServer, Path]] = {}
+
+    def close(self) -> None:
+        """Stop the servers."""
+        self._stack.close()
+
+    def server(self, name: str, *options: str) -> tuple[PeerServer, Path]:
+        """A server, and the key log if it is quicio's."""
+        if (name, *options) not in self._running:
+            script, *first = PROGRAMS[name]
+            key_log = self._folder / f"server-{len(self._running)}.keys"
+            key_log.touch()
+            logging = ["--key-log", str(key_log)] if name in FACES else []
+            program = peer_server(f"{script}_server.py", *first, self.certificate, self.key, *options, *logging)
+            self._running[name, *options] = (self._stack.enter_context(program), key_log)
+        return self._running[name, *options]
+
+    async def meet(
+        self,
+        server: str,
+        client: str,
+        *steps: str,
+        server_options: Sequence[str] = (),
+        client_options: Sequence[str] = (),
+    ) -> Meeting:
+        """Have a client perform its steps with a server."""
+        running, key_log = self.server(server, *server_options)
+        with tapped(running.port) as tap, tempfile.NamedTemporaryFile(dir=self._folder, suffix=".keys") as client_log:
+            facts = await self.run(client, tap, client_log.name, *steps, *client_options)
+            secrets = key_log.read_text() + Path(client_log.name).read_text()
+        return Meeting(facts, tap.datagrams, secrets)
+
+    async def run(self, client: str, tap: Tap, key_log: str, *arguments: str) -> list[Facts]:
+        """What a client of a tap said."""
+        script, *first = PROGRAMS[client]
+        logging = ["--key-log", key_log] if client in FACES else []
+        return await run_client(f"{script}_client.py", *first, str(tap.port), self.authority, *arguments, *logging)
+
+
+@contextmanager
+def meetings(credentials: tuple[str, str, str], folder: Path) -> Iterator[Meetings]:
+    """Servers for meetings while the body runs."""
+    made = Meetings(credentials, folder)
+    try:
+        yield made
+    finally:
+        made.close()

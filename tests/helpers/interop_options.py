@@ -1,0 +1,38 @@
+"""Options that the programs of the interop tests share: what of a configuration a test may change, and the key log."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from helpers.interop_task import hexadecimal
+
+GROUPS: Final = {"X25519MLKEM768": 0x11EC, "X25519": 0x1D, "SECP256R1": 0x17, "SECP384R1": 0x18}
+CIPHERS: Final = {"AES_128_GCM_SHA256": 0x1301, "AES_256_GCM_SHA384": 0x1302, "CHACHA20_POLY1305_SHA256": 0x1303}
+OPTIONS: Final = argparse.ArgumentParser(add_help=False)
+OPTIONS.add_argument("--cipher", help="the only one to take, such as CHACHA20_POLY1305_SHA256")
+OPTIONS.add_argument(
+    "--versions", type=hexadecimal, help="such as 1,6b3343cf: the original one or the preferred one first"
+)
+OPTIONS.add_argument("--groups", help="the only ones to take, the one whose share is offered first; not aioquic's")
+OPTIONS.add_argument("--key-log", help="a file that TLS secrets are appended to")
+
+
+@contextmanager
+def configured(configuration: Any, options: argparse.Namespace, suites: Any) -> Iterator[None]:
+    """Set in a configuration what the options say, of cipher suites the members of an enumeration."""
+    if options.cipher:
+        configuration.cipher_suites = [suites[options.cipher]]
+    if options.groups:
+        configuration.groups = [GROUPS[name] for name in options.groups.split(",")]
+    if options.versions:
+        configuration.supported_versions = options.versions
+        configuration.original_version = options.versions[0] if configuration.is_client else None
+    if options.key_log is None:
+        yield
+        return
+    with open(options.key_log, "a", encoding="ascii") as file:
+        configuration.secrets_log_file = file
+        yield

@@ -1,0 +1,131 @@
+"""A client of the task (see helpers/interop_task.py) on quicio's anyio face, or on its trio face.
+
+Performs steps on one connection and prints one JSON object a line, as aioquic_client.py does: VERB[:NUMBER[:BODY SIZE]],
+many:COUNT:SIZE, update-key and take-id of its own; with HTTP/3 get:PATH, post:PATH:SIZE and many-get:COUNT:PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import anyio
+
+import quicio
+import quicio.trio
+from helpers.interop_options import OPTIONS, configured
+from helpers.interop_task import ALPN, command, content, digest
+from quicio import http
+from quicio.quic.connection import QuicConnection
+from quicio.tls.constants import CipherSuite
+
+HOST = "127.0.0.1"
+SERVER_NAME = "localhost"
+
+
+class Client:
+    """The steps of the task on a connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    async def step(self, verb: str, number: str = "", size: str = "0") -> dict[str, Any]:
+        if verb == "many":
+            return {"equal": await self.many(int(number), int(size))}
+        if verb in ("update-key", "take-id"):
+            await self.connection.ping()  # the handshake is confirmed, the peer has given out connection IDs
+            change = (
+                self.connection.request_key_update if verb == "update-key" else self.connection.change_connection_id
+            )
+            change()
+            return {}
+        reply = await self.ask(verb, int(number) if number else None, content(int(size)))
+        return {"size": len(reply), "digest": digest(reply), "text": reply[:64].decode("latin-1")}
+
+    async def ask(self, verb: str, number: int | None, body: bytes) -> bytes:
+        async with await self.connection.open_stream() as stream:
+            await getattr(stream, "send_all", getattr(stream, "send", None))(command(verb, number) + body)
+            await stream.send_eof()
+            return b"".join([chunk async for chunk in stream])
+
+    async def many(self, count: int, size: int) -> int:
+        equal: list[int] = []
+
+        async def exchange(body: bytes) -> None:
+            if await self.ask("echo", None, body) == body:
+                equal.append(len(body))
+
+        async with anyio.create_task_group() as tasks:
+            for index in range(count):
+                tasks.start_soon(exchange, content(size + index))
+        return len(equal)
+
+
+class HttpClient:
+    """The steps of HTTP/3."""
+
+    def __init__(self, client: http.Client) -> None:
+        self.client = client
+
+    async def step(self, verb: str, first: str, second: str = "") -> dict[str, Any]:
+        if verb == "many-get":
+            digests: list[str] = []
+
+            async def fetch() -> None:
+                digests.append((await self.fetch("GET", second))["digest"])
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(int(first)):
+                    tasks.start_soon(fetch)
+            return {"digests": sorted(set(digests)), "count": len(digests)}
+        return (
+            await self.fetch("GET", first) if verb == "get" else await self.fetch("POST", first, content(int(second)))
+        )
+
+    async def fetch(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        async with self.client.request(method, path, body=body) as response:
+            data = await response.read()
+        text = data[:64].decode("latin-1")
+        return {"status": str(response.status), "size": len(data), "digest": digest(data), "text": text}
+
+
+def connecting(
+    options: argparse.Namespace, configuration: quicio.QuicConfiguration
+) -> AbstractAsyncContextManager[Any]:
+    """The scope of the connection that the options ask for."""
+    if options.alpn == "h3":
+        return http.connect(HOST, options.port, configuration=configuration, server_name=SERVER_NAME)
+    connect: Any = quicio.trio.open_quic_connection if options.face == "trio" else quicio.connect
+    scope: AbstractAsyncContextManager[Any] = connect(
+        HOST, options.port, configuration=configuration, server_name=SERVER_NAME
+    )
+    return scope
+
+
+async def main(options: argparse.Namespace) -> None:
+    configuration = quicio.QuicConfiguration(
+        alpn_protocols=[options.alpn], max_datagram_frame_size=65536, linger=1.0, cafile=options.authority
+    )
+    with configured(configuration, options, CipherSuite):
+        async with connecting(options, configuration) as connection:
+            print(json.dumps({"connected": options.alpn}), flush=True)
+            client = HttpClient(connection) if options.alpn == "h3" else Client(connection)
+            for step in options.steps:
+                before = time.monotonic()
+                result = await client.step(*step.split(":"))
+                print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
+
+
+if __name__ == "__main__":
+    QuicConnection.raise_unexpected = True
+    parser = argparse.ArgumentParser(description=__doc__, parents=[OPTIONS])
+    parser.add_argument("face", choices=["anyio", "trio"])
+    parser.add_argument("port", type=int)
+    parser.add_argument("authority", help="a file with the certificate that servers are verified against")
+    parser.add_argument("steps", nargs="*")
+    parser.add_argument("--alpn", default=ALPN)
+    options = parser.parse_args()
+    anyio.run(main, options, backend="trio" if options.face == "trio" else "asyncio")
