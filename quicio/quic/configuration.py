@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, VERSION_1, VERSION_2
+from quicio.quic.sessions import SessionStore
 from quicio.tls.certificates import load_certificate_chain, load_private_key
 from quicio.tls.constants import CipherSuite
 from quicio.tls.tickets import SessionTicket
@@ -25,6 +26,14 @@ DEFAULT_WINDOW_LIMIT: Final = 8 * 1024 * 1024
 DEFAULT_SEND_BUFFER: Final = 512 * 1024
 DEFAULT_DATAGRAM_QUEUE: Final = 256
 DEFAULT_MTU_CEILING: Final = 1452  # Ethernet's 1500 less the headers of IPv6 and UDP
+
+
+# Fields for abilities that the transport does not have yet: setting one is an error, never without effect.
+UNSUPPORTED: Final = {
+    "accept_early_data": "servers take no early data, leave it out",
+    "client_certificates": "servers cannot ask clients for certificates, leave it out and identify clients in your protocol",
+    "memory_limit": "bound a connection by receive_window_limit, send_buffer and max_streams_bidi, and leave it out",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,10 @@ class QuicConfiguration:
 
     Flow control: `max_data` and `max_stream_data` are the initial windows; they grow up to `receive_window_limit` while the
     application keeps up. `receive_window_limit` is thereby what one connection may hold of received data.
+
+    `session_store` is where a client of the native faces keeps session tickets and address tokens, and finds them. `verify` is
+    called with the peer's certificates, leaf first, and the name that was asked for, when all other checks have passed: what
+    it raises refuses the peer, with that text as the reason. It must not wait; use it for pins.
     """
 
     alpn_protocols: list[str] | None = None
@@ -85,6 +98,11 @@ class QuicConfiguration:
     ecn: bool = True
     pacing_granularity: float = 0.001
     key_log: Callable[[str, bytes, bytes], None] | None = None
+    session_store: SessionStore | None = None
+    accept_early_data: bool = False
+    client_certificates: bool | None = None
+    verify: Callable[[list[Any], str | None], None] | None = None
+    memory_limit: int | None = None
 
     def load_cert_chain(
         self,
@@ -131,6 +149,9 @@ class QuicConfiguration:
             raise ValueError(f"max_datagram_size must be at least {SMALLEST_MAX_DATAGRAM_SIZE} (RFC 9000 §14)")
         if not 0 <= self.connection_id_length <= 20:
             raise ValueError("connection_id_length must be between 0 and 20 (RFC 9000 §17.2)")
+        for name, instead in UNSUPPORTED.items():
+            if getattr(self, name):
+                raise ValueError(f"{name} is not supported yet: {instead}")
         if not self.supported_versions:
             raise ValueError("supported_versions is empty: list at least one QUIC version")
         if VERSION_1 not in self.supported_versions and VERSION_2 not in self.supported_versions:

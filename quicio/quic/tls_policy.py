@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from quicio.environment import Environment
 from quicio.quic.configuration import QuicConfiguration
-from quicio.tls.alerts import AlertInternalError
+from quicio.tls.alerts import AlertBadCertificate, AlertInternalError
 from quicio.tls.certificates import load_trust
 from quicio.tls.client import ClientHandshake
 from quicio.tls.constants import DEFAULT_CIPHER_SUITES, DEFAULT_GROUPS
@@ -83,7 +83,14 @@ class TlsPolicy:
                 )
             except (OSError, ValueError) as error:
                 return AlertInternalError(f"the trusted certificates cannot be loaded: {error}")
-        return settings.judge(decision, self._environment)
+        verdict = settings.judge(decision, self._environment)
+        if verdict is not True or configuration.verify is None:
+            return verdict
+        try:
+            configuration.verify(list(decision.chain), decision.server_name)
+        except Exception as error:  # whatever it is, the answer is no
+            return AlertBadCertificate(f"`verify` refuses the certificate: {error or type(error).__name__}")
+        return True
 
     def _key_log(self, label: str, client_random: bytes, secret: bytes) -> None:
         """NSS key log format, which Wireshark reads."""
