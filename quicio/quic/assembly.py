@@ -29,6 +29,8 @@ from quicio.quic.tls_policy import TlsPolicy
 from quicio.quic.wire.constants import STATELESS_RESET_TOKEN_SIZE
 from quicio.quic.wire.crypto import KeyRing
 from quicio.quic.wire.transport_parameters import TransportParameters
+from quicio.tls.issuing import KeptTickets, TicketIssuer
+from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
 
 MAX_UDP_PAYLOAD_SIZE = 65527  # what we can receive: anything that UDP carries
 CONTROLLERS = (cubic, reno)  # importing them registers them
@@ -88,6 +90,26 @@ def local_parameters(
     return parameters
 
 
+def server_policy(
+    configuration: QuicConfiguration,
+    environment: Environment,
+    tickets: TicketIssuer | None,
+    fetcher: SessionTicketFetcher | None,
+    handler: SessionTicketHandler | None,
+) -> TlsPolicy:
+    """A server's TLS, with tickets from whoever issues them: the application's functions, which ask for early data too, as
+
+    they do in aioquic, or the configuration's own issuer, or else the endpoint's.
+    """
+    issuer = configuration.tickets or tickets
+    if fetcher is not None and handler is not None:
+        register = None if issuer is None else issuer.register
+        return TlsPolicy(
+            configuration, environment, KeptTickets(fetcher, handler, register=register, environment=environment), True
+        )
+    return TlsPolicy(configuration, environment, issuer, configuration.accept_early_data)
+
+
 def assemble_streams(
     configuration: QuicConfiguration, wants: Wants, events: deque[QuicEvent], rtt: RttEstimator
 ) -> Streams:
@@ -117,6 +139,7 @@ def assemble(
     is_address_validated: bool,
     original_destination_cid: bytes | None,
     retry_source_cid: bytes | None,
+    policy: TlsPolicy | None = None,
 ) -> Parts:
     """All components of one connection, wired."""
     is_client = configuration.is_client
@@ -131,7 +154,7 @@ def assemble(
         wants,
         events,
         keys,
-        TlsPolicy(configuration, environment),
+        policy or TlsPolicy(configuration, environment),
         is_client=is_client,
         version=version,
         versions=list(configuration.supported_versions),

@@ -17,6 +17,7 @@ from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, VERSION_1, VE
 from quicio.quic.sessions import SessionStore
 from quicio.tls.certificates import load_certificate_chain, load_private_key
 from quicio.tls.constants import CipherSuite
+from quicio.tls.issuing import TicketIssuer
 from quicio.tls.tickets import SessionTicket
 
 __all__ = ["SMALLEST_MAX_DATAGRAM_SIZE", "ErrorCodes", "QuicConfiguration"]
@@ -30,7 +31,6 @@ DEFAULT_MTU_CEILING: Final = 1452  # Ethernet's 1500 less the headers of IPv6 an
 
 # Fields for abilities that the transport does not have yet: setting one is an error, never without effect.
 UNSUPPORTED: Final = {
-    "accept_early_data": "servers take no early data, leave it out",
     "client_certificates": "servers cannot ask clients for certificates, leave it out and identify clients in your protocol",
     "memory_limit": "bound a connection by receive_window_limit, send_buffer and max_streams_bidi, and leave it out",
 }
@@ -52,7 +52,11 @@ class QuicConfiguration:
     Flow control: `max_data` and `max_stream_data` are the initial windows; they grow up to `receive_window_limit` while the
     application keeps up. `receive_window_limit` is thereby what one connection may hold of received data.
 
-    `session_store` is where a client of the native faces keeps session tickets and address tokens, and finds them. `verify` is
+    Sessions: a client resumes with `session_ticket`, or with what its `session_store` has, and with `early_data` may send at once
+    what the ticket allows. A server's `tickets` issues tickets (None: an endpoint's own, sealed with random keys); with
+    `accept_early_data` it takes data that came before the handshake, which somebody may have replayed (RFC 9001 §9.2).
+
+    `session_store` is where a client keeps session tickets and address tokens, and finds them. `verify` is
     called with the peer's certificates, leaf first, and the name that was asked for, when all other checks have passed: what
     it raises refuses the peer, with that text as the reason. It must not wait; use it for pins.
     """
@@ -99,7 +103,9 @@ class QuicConfiguration:
     pacing_granularity: float = 0.001
     key_log: Callable[[str, bytes, bytes], None] | None = None
     session_store: SessionStore | None = None
+    early_data: bool = True
     accept_early_data: bool = False
+    tickets: TicketIssuer | None = None
     client_certificates: bool | None = None
     verify: Callable[[list[Any], str | None], None] | None = None
     memory_limit: int | None = None

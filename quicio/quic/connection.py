@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Final
 
 from quicio.environment import DEFAULT_ENVIRONMENT, Environment
 from quicio.quic import lifecycle as life
-from quicio.quic.assembly import assemble
+from quicio.quic.assembly import assemble, server_policy
+from quicio.quic.client_sessions import ClientSessions
 from quicio.quic.closing import ClosePackets
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.dispatch import Dispatcher
@@ -35,6 +36,7 @@ from quicio.quic.transmit import Received, Transmit
 from quicio.quic.wire.constants import INTERNAL_ERROR, NO_VIABLE_PATH, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
 from quicio.quic.wire.headers import INITIAL_PACKET, is_known_version, parse_long_header
 from quicio.tls.context import Handshake as TlsHandshake
+from quicio.tls.issuing import TicketIssuer
 from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
 
 __all__ = [
@@ -97,6 +99,8 @@ class QuicConnection:
         session_ticket_handler: SessionTicketHandler | None = None,
         token_handler: QuicTokenHandler | None = None,
         issuer: ConnectionIdIssuer | None = None,
+        tickets: TicketIssuer | None = None,
+        is_address_validated: bool = False,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:
         configuration.validate()
@@ -125,11 +129,18 @@ class QuicConnection:
             remote=None,
             local=None,
             version=version,
-            is_address_validated=is_client or retry_source_connection_id is not None,
+            is_address_validated=is_client or is_address_validated or retry_source_connection_id is not None,
             original_destination_cid=original_destination_connection_id,
             retry_source_cid=retry_source_connection_id,
+            policy=None
+            if is_client
+            else server_policy(
+                configuration, environment, tickets, session_ticket_fetcher, session_ticket_handler
+            ),
         )
         self._parts = parts
+        parts.cancelled_code = configuration.codes.cancelled
+        self._sessions = ClientSessions(configuration)
         self._dispatcher = Dispatcher(parts)
         self._negotiation = Negotiation(parts, environment.random_bytes)
         self._inbound = Inbound(parts, self._dispatcher, self._negotiation, issuer.length)
@@ -192,6 +203,31 @@ class QuicConnection:
         """The TLS machine: ALPN, cipher suite, group, names and certificates, for reading."""
         return self._parts.handshake.machine
 
+    @property
+    def can_send_early_data(self) -> bool:
+        """Client: whether what is sent now goes as early data (RFC 9001 §4.6): there is a ticket, and no answer yet."""
+        handshake = self._parts.handshake
+        return handshake.remembered is not None and handshake.remote_parameters is None
+
+    @property
+    def early_alpn(self) -> str | None:
+        """Client: the application protocol that early data has to speak, as the ticket remembers it."""
+        return self._parts.handshake.early_alpn
+
+    @property
+    def early_data_accepted(self) -> bool:
+        """Whether the server has accepted early data; False until it has decided."""
+        return self.tls.early_data_accepted
+
+    @property
+    def session_resumed(self) -> bool:
+        """Whether the handshake goes on from an earlier session; False until the server has decided."""
+        return self.tls.session_resumed
+
+    def has_early_data(self, stream_id: int) -> bool:
+        """Server: whether data of the stream came in 0-RTT packets, which somebody may have replayed (RFC 9001 §9.2)."""
+        return stream_id in self._dispatcher.early_streams
+
     def get_peer_address(self) -> NetworkAddress | None:
         """The address that the connection sends to, as it was given; None before there is one."""
         return self._parts.paths.active.remote
@@ -206,6 +242,7 @@ class QuicConnection:
     def use_native_events(self) -> None:
         """Ask for the native events, and for credit on all streams to come from `consume()`."""
         parts = self._parts
+        parts.native = True
         parts.streams.native = True
         parts.streams.hold_all = True
         parts.datagrams.native = True
@@ -236,13 +273,19 @@ class QuicConnection:
         self._is_started = True
         parts = self._parts
         parts.paths.active.remote = addr
-        parts.initial_token = self._configuration.token
+        self._sessions.begin(addr)
+        ticket = self._sessions.ticket(parts.handshake.trusts)
+        if ticket is not None:
+            parts.handshake.offer(ticket, self._configuration.early_data)
+        parts.initial_token = self._sessions.token(parts.handshake.version)
         parts.handshake.expected_source_cid = b""
         destination_cid = self._environment.random_bytes(INITIAL_CID_LENGTH)
         self._original_destination_cid = destination_cid
         self._negotiation.start_initial(destination_cid, parts.handshake.version)
         parts.lifecycle.start(now)
         self._guarded(parts.handshake.start, now)
+        if parts.handshake.remembered is not None:
+            parts.begin_early_data(parts.handshake.remembered)
 
     def receive_datagram(self, data: bytes, addr: NetworkAddress, now: float) -> None:
         """One datagram arrived from `addr`."""
@@ -254,8 +297,8 @@ class QuicConnection:
         if not self._is_started and not self._start_server(received, now):
             return
         self._guarded(lambda: self._inbound.receive(received, now), now)
-        if self._dispatcher.new_tokens:
-            self._hand_out_tokens()
+        if self._dispatcher.new_tokens or self._parts.handshake.new_tickets:
+            self._hand_out_sessions()
 
     def _start_server(self, received: Received, now: float) -> bool:
         """The first datagram tells the version, the address and the connection ID that Initial keys come from."""
@@ -281,12 +324,20 @@ class QuicConnection:
             return True
         return False
 
-    def _hand_out_tokens(self) -> None:
+    def _hand_out_sessions(self) -> None:
+        """What the server gave for later connections goes to the store and to the application's functions."""
         tokens = self._dispatcher.new_tokens
         while tokens:
             token = tokens.pop(0)
+            self._sessions.keep_token(self.version, token)
             if self._token_handler is not None:
                 self._token_handler(token)
+        tickets = self._parts.handshake.new_tickets
+        while tickets:
+            ticket = tickets.pop(0)
+            self._sessions.keep_ticket(ticket)
+            if self._session_ticket_handler is not None:
+                self._session_ticket_handler(ticket)
 
     def handle_timer(self, now: float) -> None:
         """The time that `get_timer()` told has come. Harmless when called early or late."""
@@ -506,6 +557,13 @@ class QuicConnection:
         """Update the packet protection keys, as soon as RFC 9001 §6.1 permits it."""
         if not self._is_closing():
             self._parts.keys.request_update()
+
+    def send_new_token(self, token: bytes) -> None:
+        """Server: give the client a token, not empty, with which to prove its address next time (RFC 9000 §8.1.3)."""
+        if self._configuration.is_client or not token:
+            raise ValueError("send_new_token() is for servers, and a token is not empty (RFC 9000 §19.7)")
+        if not self._is_closing():
+            self._parts.handshake.send_new_token(token)
 
     def close(
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""

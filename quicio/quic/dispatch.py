@@ -87,6 +87,8 @@ class Dispatcher:
         self.now: float = 0.0
         self.is_eliciting = False
         self.is_probing = False
+        self.is_early = False  # the packet is a 0-RTT packet: somebody may have replayed it
+        self.early_streams: set[int] = set()  # that carried data in such packets; the initial stream limits bound it
         self.new_tokens: list[bytes] = []
 
     def dispatch(self, payload: bytes, allowed_bit: int) -> None:
@@ -108,6 +110,8 @@ class Dispatcher:
             if STREAM <= frame_type <= 0x0F:
                 stream_id, offset, start, end, fin, position = decode_stream(payload, position + 1, frame_type)
                 self.parts.streams.on_stream_frame(stream_id, offset, payload[start:end], fin)
+                if self.is_early:
+                    self.early_streams.add(stream_id)
             elif frame_type == PADDING:
                 position = size - len(payload[position:].lstrip(b"\x00"))
             else:

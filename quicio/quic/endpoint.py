@@ -29,6 +29,7 @@ from quicio.environment import DEFAULT_ENVIRONMENT, Environment
 from quicio.quic.client_hello import ClientHello, ClientHelloReader
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnection
+from quicio.quic.early_arrivals import EarlyArrivals
 from quicio.quic.half_open import HalfOpen
 from quicio.quic.issuing import EndpointIssuer, hide_token
 from quicio.quic.paths.path import is_blocked_port
@@ -49,6 +50,7 @@ from quicio.quic.wire.crypto import KeyRing
 from quicio.quic.wire.frames import encode_transport_close
 from quicio.quic.wire.headers import (
     INITIAL_PACKET,
+    ZERO_RTT_PACKET,
     LongHeader,
     destination_cid_of,
     encode_packet_number,
@@ -58,6 +60,7 @@ from quicio.quic.wire.headers import (
 )
 from quicio.quic.wire.retry import encode_retry
 from quicio.quic.wire.stateless_reset import UNPREDICTABLE_SIZE, encode_stateless_reset, reset_token, token_of
+from quicio.tls.issuing import SealedTickets, TicketIssuer
 
 HALF_OPEN_LIMIT: Final = 1024
 MAX_UNDECIDED: Final = 256  # incoming connections that no policy has decided on
@@ -83,12 +86,13 @@ class Incoming:
         header: LongHeader,
         datagram: bytes,
         received: Received,
-        original_cid: bytes,
+        original_cid: bytes | None,
         is_validated: bool,
         now: float,
     ) -> None:
         self.header = header
-        self.original_cid = original_cid
+        self.was_retried = original_cid is not None
+        self.original_cid = header.destination_cid if original_cid is None else original_cid
         self.key: tuple[bytes, Hashable] = (header.destination_cid, received.remote)
         self.expires = now
         self._endpoint = endpoint
@@ -244,6 +248,7 @@ class Endpoint:
         connection_id_length: int = 8,
         reset_key: bytes | None = None,
         retry_tokens: QuicRetryTokenHandler | None = None,
+        tickets: TicketIssuer | None = None,
         half_open_limit: int = HALF_OPEN_LIMIT,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:
@@ -258,6 +263,8 @@ class Endpoint:
         self._environment = environment
         self._reset_key = reset_key or environment.random_bytes(32)
         self._retry_tokens = retry_tokens or QuicRetryTokenHandler(environment=environment)
+        self._tickets = tickets or SealedTickets(environment=environment)
+        self._early_arrivals = EarlyArrivals()
         self._routes: dict[bytes, QuicConnection] = {}
         self._reset_routes: dict[bytes, QuicConnection] = {}  # by what stands for the peer's stateless reset token
         self._issuers: dict[QuicConnection, EndpointIssuer] = {}
@@ -389,6 +396,8 @@ class Endpoint:
                 self.touched.append(connection)
         if connection in self.half_open and (connection.is_handshake_complete or connection.is_terminated):
             self.half_open.discard(connection)
+            if connection.is_handshake_complete:
+                self._give_token(connection)
 
     def forget(self, connection: QuicConnection) -> None:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
@@ -431,8 +440,21 @@ class Endpoint:
             self._negotiate_version(header, len(datagram), received, configuration.supported_versions)
         elif header.packet_type == INITIAL_PACKET and len(cid) >= 8:  # RFC 9000 §7.2
             self._offer(header, datagram, received, configuration, now)
+        elif header.packet_type == ZERO_RTT_PACKET and len(cid) >= 8:
+            if not self._keep_early((cid, received.remote), datagram, now):
+                self.datagrams_dropped += 1
         else:
             self.datagrams_dropped += 1
+
+    def _keep_early(self, key: tuple[bytes, Hashable], datagram: bytes, now: float) -> bool:
+        """0-RTT of a client: with its Initial packet if that waits for a decision, else in the hope of one."""
+        if self._decided.get(key, -inf) > now:
+            return False
+        waiting = self._undecided.get(key)
+        if waiting is None:
+            return self._early_arrivals.add(key, datagram, now)
+        waiting.add(datagram)
+        return True
 
     def _reset_connection(self, datagram: bytes) -> QuicConnection | None:
         """The connection whose peer has lost its state and says so: a stateless reset has an unpredictable ID (§10.3)."""
@@ -457,9 +479,8 @@ class Endpoint:
         if waiting is not None:
             waiting.add(datagram)
             return
-        original_cid = header.destination_cid
-        is_validated = False
-        if header.token:
+        original_cid: bytes | None = None  # of a client that was sent a Retry
+        if header.token[:1] == RETRY_TOKEN_FORMAT:
             try:
                 original_cid = self._retry_tokens.validate_token(
                     address=received.remote,
@@ -467,18 +488,37 @@ class Endpoint:
                     token=header.token,
                     now=self._environment.wall_clock(),
                 )
-                is_validated = True
-            except ValueError:
-                if header.token[:1] == RETRY_TOKEN_FORMAT:  # it claims to be one of our Retry tokens (RFC 9000 §8.1.3)
-                    self._answer(refusal(header, received, INVALID_TOKEN))
-                    return
+            except ValueError:  # it claims to be one of our Retry tokens (RFC 9000 §8.1.3)
+                self._answer(refusal(header, received, INVALID_TOKEN))
+                return
+        is_validated = original_cid is not None or self._knows(header, received.remote)
         incoming = Incoming(self, header, datagram, received, original_cid, is_validated, now)
+        for early in self._early_arrivals.take(key, now):
+            incoming.add(early)
         if self.half_open.is_full(received.remote) or len(self._undecided) >= MAX_UNDECIDED:
             incoming.refuse()
             return
         self._undecided[key] = incoming
         incoming.expires = now + (configuration.handshake_timeout or inf)
         self._policy(incoming)
+
+    def _knows(self, header: LongHeader, remote: Hashable) -> bool:
+        """Whether the client brings a token of an earlier connection's NEW_TOKEN frame (RFC 9000 §8.1.3)."""
+        if not header.token:
+            return False
+        now = self._environment.wall_clock()
+        try:
+            self._retry_tokens.validate_new_token(address=remote, version=header.version, token=header.token, now=now)
+        except ValueError:
+            return False
+        return True
+
+    def _give_token(self, connection: QuicConnection) -> None:
+        """The handshake with a client is complete: next time it need not prove its address."""
+        address = connection.get_peer_address()
+        now = self._environment.wall_clock()
+        token = self._retry_tokens.create_new_token(address=address, version=connection.version, now=now)
+        connection.send_new_token(token)
 
     # What an `Incoming` calls, once each.
 
@@ -491,8 +531,10 @@ class Endpoint:
         connection = self._make(
             configuration=chosen,
             original_destination_connection_id=incoming.original_cid,
-            retry_source_connection_id=incoming.header.destination_cid if incoming.address_validated else None,
+            retry_source_connection_id=incoming.header.destination_cid if incoming.was_retried else None,
             issuer=issuer,
+            tickets=self._tickets,
+            is_address_validated=incoming.address_validated,
             environment=self._environment,
         )
         self._adopt(connection, issuer)

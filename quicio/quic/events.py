@@ -175,6 +175,17 @@ class ConnectionClosing(QuicEvent):
 
 
 @dataclass(slots=True)
+class EarlyDataRejected(QuicEvent):
+    """The server did not take the early data (RFC 9001 §4.6.2).
+
+    With `is_resent` all of it is sent again by itself. Else the server chose another application protocol than the one that
+    it was written for, and the streams were reset.
+    """
+
+    is_resent: bool
+
+
+@dataclass(slots=True)
 class DecisionNeeded(QuicEvent):
     """TLS waits for an answer through `QuicConnection.decide(decision_id, answer)`.
 

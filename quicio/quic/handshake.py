@@ -11,16 +11,30 @@ when the handshake is complete (RFC 9001 §5.7); the handshake is confirmed by c
 a client (RFC 9001 §4.1.2); a TLS alert becomes CRYPTO_ERROR plus the alert (RFC 9001 §4.8).
 The version is chosen compatibly, without a round trip, by RFC 9368.
 
+Early data (RFC 9001 §4.6) goes under the keys of a ticket, in packets of the client's original version, within the limits that
+the ticket remembers. `is_readable` says that stream data may be handed out: on a server that accepted early data that is so
+before the handshake is complete. A client learns with EncryptedExtensions whether it was accepted; when it was not,
+`early_data_is_rejected` has `Parts` start it anew. A server keeps 0-RTT keys a while for packets that come late (§4.9.3).
+
 What it leaves to others: when keys are discarded and what follows (`connection.py` wires that), Retry and Version
 Negotiation packets (`inbound.py` recognises them, `restart` and `on_retry` here take over).
 """
 
 from collections import deque
+from math import inf
 from typing import Final
 
 from quicio.quic.component import Component, Token, Wants
 from quicio.quic.crypto_stream import CryptoReceiver, CryptoSender
 from quicio.quic.events import DecisionNeeded, HandshakeCompleted, ProtocolNegotiated, QuicEvent
+from quicio.quic.remembered import (
+    EARLY_DATA_ALLOWED,
+    QUIC_TRANSPORT_PARAMETERS,
+    check_not_reduced,
+    remember,
+    restore,
+    version_of,
+)
 from quicio.quic.tls_policy import TlsPolicy
 from quicio.quic.wire.constants import (
     APPLICATION,
@@ -30,6 +44,7 @@ from quicio.quic.wire.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
     HANDSHAKE,
     HANDSHAKE_DONE,
     INITIAL,
@@ -40,20 +55,23 @@ from quicio.quic.wire.constants import (
     QuicConnectionError,
 )
 from quicio.quic.wire.crypto import KeyRing
-from quicio.quic.wire.frames import HANDSHAKE_DONE_FRAME, encode_crypto_header
+from quicio.quic.wire.frames import HANDSHAKE_DONE_FRAME, encode_crypto_header, encode_new_token
 from quicio.quic.wire.headers import is_known_version
 from quicio.quic.wire.packet_builder import PacketBuilder
 from quicio.quic.wire.transport_parameters import TransportParameters, decode, encode
 from quicio.tls import outputs as tls
 from quicio.tls.alerts import Alert
 from quicio.tls.client import ClientHandshake
+from quicio.tls.server import ServerHandshake
+from quicio.tls.tickets import SessionTicket
 
-QUIC_TRANSPORT_PARAMETERS: Final = 0x39  # RFC 9001 §8.2
 MISSING_EXTENSION: Final = 109  # TLS alert
 TOKEN_CRYPTO: Final = 0
 TOKEN_DONE: Final = 1
+TOKEN_NEW_TOKEN: Final = 2
 EPOCH_OF_SPACE: Final = (EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT)
 SPACE_OF_EPOCH: Final = (INITIAL, APPLICATION, HANDSHAKE, APPLICATION)
+NEW_TOKEN_OVERHEAD: Final = 3  # type and length of the frame
 MIN_CRYPTO_ROOM: Final = 16  # a CRYPTO frame with less data is not worth its header
 
 
@@ -86,6 +104,7 @@ class Handshake(Component):
         self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
         self._done_is_due = False
         self._done_is_acked = False
+        self._tokens_due: list[bytes] = []
         self._pending_one_rtt: tls.InstallSecret | None = None
         self._negotiation_version = 0  # version whose Version Negotiation packet we followed, RFC 9368 §4
         self.is_complete = False
@@ -93,6 +112,12 @@ class Handshake(Component):
         self.new_keys = False  # inbound: packets that waited for keys may be opened now
         self.version_changed = False  # connection: Initial keys for `version` are wanted
         self.deferred_decisions = False
+        self.is_readable = False  # stream data that came may be handed out
+        self.remembered: TransportParameters | None = None  # client: the limits of early data, while it is offered
+        self.early_alpn: str | None = None  # and the application protocol
+        self.early_data_is_rejected = False  # parts: what was sent as early data has to start anew
+        self.new_tickets: list[SessionTicket] = []  # that nobody has taken yet
+        self._hello: tls.ClientHelloDecision | None = None
         # What the peer must repeat in its transport parameters (RFC 9000 §7.3).
         self.expected_source_cid = b""
         self.is_source_cid_fixed = False  # an authentic packet has shown it
@@ -101,6 +126,24 @@ class Handshake(Component):
         self.machine = policy.machine()
 
     # --- start -------------------------------------------------------------------------------------------------------
+
+    def trusts(self, ticket: SessionTicket) -> bool:
+        """Client: whether the server that gave `ticket` is trusted today. Those who decide themselves have said so then."""
+        return self.deferred_decisions or self._policy.trusts(ticket)
+
+    def offer(self, ticket: SessionTicket, early_data: bool) -> None:
+        """Client, before `start()`: resume with `ticket`, and send early data if it allows that."""
+        version = version_of(ticket)
+        if version is not None:  # it is bound to it (RFC 9369 §5)
+            self.version = self.original_version = version
+            self.local_parameters.version_information = (version, self.versions)
+        remembered = restore(ticket)
+        is_allowed = ticket.max_early_data_size == EARLY_DATA_ALLOWED
+        self._policy.offer(ticket, early_data and is_allowed and remembered is not None)
+        self.machine = self._policy.machine()
+        if self.machine.early_data_offered:
+            self.remembered = remembered
+            self.early_alpn = ticket.alpn
 
     def start(self) -> None:
         """Client: produce the ClientHello."""
@@ -116,6 +159,8 @@ class Handshake(Component):
         self.original_version = version
         self._senders = [CryptoSender(), CryptoSender(), CryptoSender()]
         self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
+        self._policy.offer(None, False)  # a ticket is for its version
+        self.remembered = None
         self.machine = self._policy.machine()
         self.local_parameters.version_information = (version, self.versions)
         self.start()
@@ -145,8 +190,12 @@ class Handshake(Component):
 
     def decide(self, decision_id: int, answer: object) -> None:
         """The application answers a `DecisionNeeded`."""
+        hello = self._hello
         try:
-            self.machine.decide(decision_id, answer)
+            if hello is not None and hello.id == decision_id:
+                self._answer_hello(hello, answer)
+            else:
+                self.machine.decide(decision_id, answer)
         except Alert as alert:
             raise alert_to_error(alert) from alert
         self._pump()
@@ -179,9 +228,12 @@ class Handshake(Component):
         elif isinstance(output, tls.PeerExtensions):
             self._read_parameters(output.extensions)
             if self.is_client:
+                self._learn_early_data_fate()
                 self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
         elif isinstance(output, tls.HandshakeComplete):
             self._on_complete()
+        elif isinstance(output, tls.TicketReceived):
+            self._keep_ticket(output.ticket)
 
     def _install(self, output: tls.InstallSecret) -> None:
         if output.epoch == EPOCH_ONE_RTT and not output.is_sealing and not self.is_complete:
@@ -189,7 +241,8 @@ class Handshake(Component):
             return
         if self.has_stranded_data(output.epoch):
             raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "CRYPTO data was left over when new keys came")
-        self._keys.install(output.epoch, output.is_sealing, output.cipher_suite, output.secret, self.version)
+        version = self.original_version if output.epoch == EPOCH_ZERO_RTT else self.version  # RFC 9369 §4.1
+        self._keys.install(output.epoch, output.is_sealing, output.cipher_suite, output.secret, version)
         self.new_keys = True
 
     def _on_client_hello(self, output: tls.ClientHelloDecision) -> None:
@@ -197,21 +250,33 @@ class Handshake(Component):
             raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "The ClientHello asks for middlebox compatibility")
         self._choose_version()
         self.machine.local_extensions = [(QUIC_TRANSPORT_PARAMETERS, encode(self.local_parameters))]
+        self._hello = output
         if self.deferred_decisions:
             self._events.append(DecisionNeeded(output.id, "client_hello", output.client_hello))
         else:
-            self.machine.decide(output.id, self._policy.answer(output))
+            self._answer_hello(output, self._policy.answer(output))
+
+    def _answer_hello(self, hello: tls.ClientHelloDecision, answer: object) -> None:
+        self._policy.limit_resumption(answer, hello, self.local_parameters, self.original_version)
+        self.machine.decide(hello.id, answer)
+        self._hello = None
+        self.is_readable = self.machine.early_data_accepted
+        self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
 
     def _on_complete(self) -> None:
         self.is_complete = True
+        self.is_readable = True
         if self._pending_one_rtt is not None:
             self._install(self._pending_one_rtt)
             self._pending_one_rtt = None
-        if not self.is_client:
-            self._events.append(ProtocolNegotiated(alpn_protocol=self.machine.alpn))
+        if self.is_client:
+            self._keys.discard(EPOCH_ZERO_RTT)  # RFC 9001 §4.9.3
+        else:
             self.is_confirmed = True
             self._done_is_due = True
             self.want(APPLICATION_BIT)
+            if isinstance(self.machine, ServerHandshake):
+                self.machine.issue_ticket(remember(self.local_parameters, self.version))
         self._events.append(
             HandshakeCompleted(
                 alpn_protocol=self.machine.alpn,
@@ -227,6 +292,33 @@ class Handshake(Component):
         if not self.is_complete:
             raise QuicConnectionError(PROTOCOL_VIOLATION, HANDSHAKE_DONE, "HANDSHAKE_DONE before the handshake is done")
         self.is_confirmed = True
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def _learn_early_data_fate(self) -> None:
+        """Client: EncryptedExtensions say whether early data was accepted (RFC 9001 §4.6.2, RFC 9000 §7.4.1)."""
+        if self.remembered is None or self.remote_parameters is None:
+            return
+        if self.machine.early_data_accepted:
+            check_not_reduced(self.remembered, self.remote_parameters)
+        else:
+            self.early_data_is_rejected = True
+
+    def _keep_ticket(self, ticket: SessionTicket) -> None:
+        if ticket.max_early_data_size not in (None, EARLY_DATA_ALLOWED):  # RFC 9001 §4.6.1
+            raise QuicConnectionError(PROTOCOL_VIOLATION, CRYPTO, "A ticket allows early data of a limited size")
+        if self.remote_parameters is not None:
+            ticket.other_extensions += remember(self.remote_parameters, self.version)
+            self.new_tickets.append(ticket)
+
+    def send_new_token(self, token: bytes) -> None:
+        """Server: give the client a token with which to prove its address next time (RFC 9000 §8.1.3)."""
+        self._tokens_due.append(token)
+        self.want(APPLICATION_BIT)
+
+    def on_timer(self, now: float) -> None:
+        self.deadline = inf
+        self._keys.discard(EPOCH_ZERO_RTT)  # RFC 9001 §4.9.3: late packets have had their time
 
     # --- transport parameters ----------------------------------------------------------------------------------------
 
@@ -303,13 +395,18 @@ class Handshake(Component):
                 packet.push(HANDSHAKE_DONE_FRAME, (self, TOKEN_DONE))
             else:
                 is_left = True
+        if space == APPLICATION and self._tokens_due and self.is_complete:
+            token = self._tokens_due[-1]
+            if packet.room >= len(token) + NEW_TOKEN_OVERHEAD:
+                packet.push(encode_new_token(self._tokens_due.pop()), (self, TOKEN_NEW_TOKEN, token))
+            is_left = is_left or bool(self._tokens_due)
         if not is_left:
             self.pending &= ~(1 << space)
 
     def on_acked(self, token: Token, now: float) -> None:
         if token[1] == TOKEN_CRYPTO:
             self._senders[token[2]].on_acked(token[3], token[4])
-        else:
+        elif token[1] == TOKEN_DONE:
             self._done_is_acked = True
             self._done_is_due = False
 
@@ -318,6 +415,9 @@ class Handshake(Component):
             if not self._done_is_acked:
                 self._done_is_due = True
                 self.want(APPLICATION_BIT)
+            return
+        if token[1] == TOKEN_NEW_TOKEN:
+            self.send_new_token(token[2])
             return
         space: int = token[2]
         self._senders[space].offer_again(token[3], token[4])

@@ -188,7 +188,7 @@ class Inbound:
             return
         parts.lifecycle.on_received(now, parts.pto())
         parts.acks.end_burst(now)
-        if parts.handshake.is_complete:
+        if parts.handshake.is_readable:
             parts.streams.collect_events(now)
         if parts.observer is not None:
             parts.observer.on_metrics(parts.paths.active, now)
@@ -290,7 +290,9 @@ class Inbound:
         if packet_type == INITIAL_PACKET and header.version != parts.handshake.version:
             switching = self._negotiation.switching_keys(header.version)
             opening = parts.keys.initial_opening(header.version) if switching is None else switching.opening[epoch]
-        elif header.version != parts.handshake.version:
+        elif header.version != (
+            parts.handshake.original_version if epoch == EPOCH_ZERO_RTT else parts.handshake.version
+        ):
             opening = None
         else:
             opening = parts.keys.opening[epoch]
@@ -550,6 +552,7 @@ class Inbound:
         if parts.lifecycle.state >= CLOSING:
             dispatcher.dispatch_closing(payload, allowed_bit)
             return
+        dispatcher.is_early = epoch == EPOCH_ZERO_RTT
         is_newest = number > parts.acks.trackers[space].largest
         dispatcher.dispatch(payload, allowed_bit)
         parts.acks.on_packet(space, number, dispatcher.is_eliciting, self._ecn, self._now)

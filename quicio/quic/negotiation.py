@@ -44,12 +44,12 @@ class Negotiation:
         if header.destination_cid != parts.connection_ids.host_cid:
             return False
         if header.packet_type == VERSION_NEGOTIATION_PACKET:
-            return self._receive_version_negotiation(header)
+            return self._receive_version_negotiation(header, now)
         if header.packet_type == RETRY_PACKET:
             return self._receive_retry(header, datagram, now)
         return False
 
-    def _receive_version_negotiation(self, header: LongHeader) -> bool:
+    def _receive_version_negotiation(self, header: LongHeader, now: float) -> bool:
         parts = self._parts
         handshake = parts.handshake
         if (
@@ -63,6 +63,9 @@ class Negotiation:
         for version in handshake.versions:
             if version in header.supported_versions and is_known_version(version):
                 parts.loss.forget_space(INITIAL)
+                parts.initial_token = b""  # tokens are for their version, as tickets are (RFC 9369 §5)
+                if handshake.remembered is not None:
+                    parts.restart_early_data(now, True)
                 self.start_initial(self._random_bytes(INITIAL_CID_LENGTH), version)
                 handshake.restart(version)
                 return True
@@ -101,6 +104,8 @@ class Negotiation:
         parts.keys.install_initial(header.source_cid, handshake.version)
         parts.loss.forget_space(INITIAL)
         handshake.on_retry()
+        if handshake.remembered is not None:
+            parts.repeat_early_data(now)
         return True
 
     # --- compatible versions -----------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from quicio.quic.wire.constants import (
     EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
     FULL,
     HANDSHAKE,
     INITIAL,
@@ -307,6 +308,8 @@ class Outbound:
         needs_padding = False
         for space in (INITIAL, HANDSHAKE, APPLICATION):
             sealing = parts.keys.sealing[EPOCH_OF_SPACE[space]]
+            if sealing is None and space == APPLICATION:
+                sealing = parts.keys.sealing[EPOCH_ZERO_RTT]
             if sealing is None or remaining < MIN_ROOM:
                 continue
             item = self._build_long(path, now, space, sealing, remaining)
@@ -349,14 +352,16 @@ class Outbound:
         else:
             return None
         state: SpaceState = loss.spaces[space]
+        is_zero_rtt = space == APPLICATION and parts.keys.sealing[EPOCH_ONE_RTT] is None
         item = LongPacket(
             space,
             sealing,
-            parts.handshake.version,
+            parts.handshake.original_version if is_zero_rtt else parts.handshake.version,
             path.peer_cid,
             self._host_cid,
             parts.initial_token if space == INITIAL else b"",
             encode_packet_number(state.next_number + 1, state.largest_acked),
+            is_zero_rtt,
         )
         room = remaining - item.overhead
         if room < MIN_ROOM:
@@ -377,11 +382,12 @@ class Outbound:
         packet.tokens = item.tokens
         packet.ack_eliciting = item.ack_eliciting
         packet.in_flight = item.in_flight
-        phase = item.sealing.phase if item.space == APPLICATION else -1
+        phase = item.sealing.phase if item.space == APPLICATION and not item.is_zero_rtt else -1
         self._sent(item.number, item.size, packet, ecn, phase, is_padded, now)
         observer = self._parts.observer
         if observer is not None:
-            observer.on_sealed(EPOCH_OF_SPACE[item.space], item.number, item.payload, path, now)
+            epoch = EPOCH_ZERO_RTT if item.is_zero_rtt else EPOCH_OF_SPACE[item.space]
+            observer.on_sealed(epoch, item.number, item.payload, path, now)
 
 
 class ShortBatch:

@@ -6,10 +6,11 @@ of a packet number space are discarded (RFC 9001 §4.9). The connection builds o
 
 from collections import deque
 from math import inf
+from typing import Final
 
 from quicio.quic.component import Component, Wants
 from quicio.quic.datagrams import Datagrams
-from quicio.quic.events import QuicEvent
+from quicio.quic.events import EarlyDataRejected, QuicEvent
 from quicio.quic.handshake import Handshake
 from quicio.quic.lifecycle import CLOSING, Lifecycle
 from quicio.quic.observer import Observer
@@ -18,10 +19,19 @@ from quicio.quic.paths.validation import Paths
 from quicio.quic.recovery.acks import Acks
 from quicio.quic.recovery.loss import LossDetection
 from quicio.quic.streams.collection import Streams
-from quicio.quic.wire.constants import EPOCH_HANDSHAKE, EPOCH_INITIAL, EPOCH_ONE_RTT, HANDSHAKE, INITIAL
+from quicio.quic.wire.constants import (
+    APPLICATION,
+    EPOCH_HANDSHAKE,
+    EPOCH_INITIAL,
+    EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
+    HANDSHAKE,
+    INITIAL,
+)
 from quicio.quic.wire.crypto import KeyRing
 from quicio.quic.wire.transport_parameters import TransportParameters
 
+ZERO_RTT_KEY_PTOS: Final = 3.0  # for which a server keeps 0-RTT keys after the handshake (RFC 9001 §4.9.3)
 EPOCH_OF_SPACE: list[int] = [EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT]
 
 
@@ -59,9 +69,11 @@ class Parts:
         self.observer: Observer | None = None
         # Those that write, ACKs apart: first what others wait for, bulk data last.
         self.writers: list[Component] = [handshake, paths, connection_ids, lifecycle, datagrams, streams]
-        self.timed: list[Component] = [lifecycle, loss, acks, paths, streams]
+        self.timed: list[Component] = [lifecycle, loss, acks, paths, streams, handshake]
         self.initial_cid = b""  # what the Initial keys are derived from
         self.initial_token = b""  # what a client's Initial packets carry
+        self.native = False  # the application has asked for native events
+        self.cancelled_code = 0  # the application protocol's error code for what is given up
         self._are_parameters_applied = False
         self.peer_max_ack_delay = 0.025
         self.peer_ack_delay_scale = 8e-6  # seconds a unit of the peer's ACK Delay, by its ack_delay_exponent
@@ -84,6 +96,9 @@ class Parts:
         if handshake.version_changed:
             handshake.version_changed = False
             self.keys.install_initial(self.initial_cid, handshake.version)
+        if handshake.early_data_is_rejected:
+            handshake.early_data_is_rejected = False
+            self.restart_early_data(now, handshake.early_alpn == handshake.machine.alpn)
         if handshake.remote_parameters is not None and not self._are_parameters_applied:
             self._are_parameters_applied = True
             self._apply_parameters(handshake.remote_parameters)
@@ -107,6 +122,31 @@ class Parts:
         self.streams.on_parameters(parameters)
         self.paths.on_peer_limits(parameters.max_udp_payload_size, parameters.disable_active_migration)
 
+    def begin_early_data(self, parameters: TransportParameters) -> None:
+        """Client: the limits that a ticket remembers hold until the server has spoken (RFC 9000 §7.4.1)."""
+        self.datagrams.on_parameters(parameters.max_datagram_frame_size)
+        self.streams.on_parameters(parameters)
+
+    def repeat_early_data(self, now: float) -> None:
+        """Client: after a Retry the server has seen nothing of it, and nothing else has changed (RFC 9000 §17.2.5.3)."""
+        self.loss.withdraw_space(APPLICATION, now)
+        self.recompute_wants()
+
+    def restart_early_data(self, now: float, is_resent: bool) -> None:
+        """Client: the server rejects early data. It is sent again when the new limits are known, or given up.
+
+        It is given up where the server chose another application protocol than it was written for.
+        """
+        self.keys.discard(EPOCH_ZERO_RTT)
+        self.loss.withdraw_space(APPLICATION, now)
+        self.streams.on_early_data_rejected()
+        self.datagrams.on_parameters(0)
+        if not is_resent:
+            self.streams.reset_all(self.cancelled_code)
+        if self.native:
+            self.events.append(EarlyDataRejected(is_resent))
+        self.recompute_wants()
+
     def _confirm_handshake(self, now: float) -> None:
         """RFC 9001 §4.1.2: the handshake's keys go, migration and key updates may come."""
         self.discard_space(INITIAL)
@@ -115,6 +155,8 @@ class Parts:
         self.loss.on_handshake_confirmed()
         self.paths.can_migrate = True
         self.connection_ids.replenish()
+        if self.keys.opening[EPOCH_ZERO_RTT] is not None:
+            self.handshake.deadline = now + ZERO_RTT_KEY_PTOS * self.pto()
 
     def follow_path(self) -> None:
         """Recovery and flow control measure on the active path, which may have changed."""

@@ -9,11 +9,11 @@ from typing import Final
 from quicio.buffer import size_uint_var
 from quicio.quic.wire.constants import AEAD_TAG_SIZE, APPLICATION, INITIAL
 from quicio.quic.wire.crypto import SealingKey
-from quicio.quic.wire.headers import HANDSHAKE_PACKET, INITIAL_PACKET, encode_long_header
+from quicio.quic.wire.headers import HANDSHAKE_PACKET, INITIAL_PACKET, ZERO_RTT_PACKET, encode_long_header
 from quicio.quic.wire.packet_builder import PacketBuilder, Token
 
 LONG_FIXED_SIZE: Final = 9  # first byte, version, two ID lengths, two bytes of Length
-PACKET_TYPES: Final = (INITIAL_PACKET, HANDSHAKE_PACKET)
+PACKET_TYPES: Final = (INITIAL_PACKET, HANDSHAKE_PACKET, ZERO_RTT_PACKET)  # by space
 
 
 def short_overhead(cid: bytes, number_bytes: bytes) -> int:
@@ -32,6 +32,7 @@ class LongPacket:
         "_version",
         "ack_eliciting",
         "in_flight",
+        "is_zero_rtt",
         "kind",
         "number",
         "overhead",
@@ -51,15 +52,17 @@ class LongPacket:
         source_cid: bytes,
         token: bytes,
         number_bytes: bytes,
+        is_zero_rtt: bool = False,
     ) -> None:
         self.space: int = space
+        self.is_zero_rtt: bool = is_zero_rtt
         self.sealing: SealingKey = sealing
         self._version = version
         self._peer_cid = peer_cid
         self._source_cid = source_cid
         self._token = token
         self._number_length = len(number_bytes)
-        if space == APPLICATION:
+        if space == APPLICATION and not is_zero_rtt:
             self.overhead = short_overhead(peer_cid, number_bytes)
         else:
             self.overhead = LONG_FIXED_SIZE + len(peer_cid) + len(source_cid) + self._number_length + AEAD_TAG_SIZE
@@ -97,7 +100,7 @@ class LongPacket:
         length = self._number_length
         number_bytes = (self.number & ((1 << 8 * length) - 1)).to_bytes(length, "big")
         first_mask = 0x0F
-        if self.space == APPLICATION:
+        if self.space == APPLICATION and not self.is_zero_rtt:
             first = 0x40 | (0x04 if self.sealing.phase & 1 else 0) | length - 1
             header = bytes((first,)) + self._peer_cid + number_bytes
             first_mask = 0x1F

@@ -2,6 +2,9 @@
 
 One object a connection, made from its configuration. It reads files of trusted certificates only when a chain has to be
 verified, and keeps nothing of them.
+
+For sessions it holds QUIC's part of the rules: a ticket is for the QUIC version that it came from (RFC 9369 §5), and early
+data is accepted only where the server's limits are no lower than the ticket remembers (RFC 9000 §7.4.1).
 """
 
 from __future__ import annotations
@@ -9,26 +12,39 @@ from __future__ import annotations
 from typing import Any, Final
 
 from quicio.environment import Environment
+from quicio.quic._aioquic import NamedClientHandshake, NamedServerHandshake
 from quicio.quic.configuration import QuicConfiguration
+from quicio.quic.remembered import EARLY_DATA_ALLOWED, QUIC_TRANSPORT_PARAMETERS, reduced_limit, restore, version_of
+from quicio.quic.wire.transport_parameters import TransportParameters
 from quicio.tls.alerts import AlertBadCertificate, AlertInternalError
 from quicio.tls.certificates import load_trust
-from quicio.tls.client import ClientHandshake
 from quicio.tls.constants import DEFAULT_CIPHER_SUITES, DEFAULT_GROUPS
 from quicio.tls.context import Handshake
-from quicio.tls.outputs import CertificateDecision, ClientHelloDecision
-from quicio.tls.server import ServerHandshake
+from quicio.tls.issuing import TicketIssuer
+from quicio.tls.outputs import CertificateDecision, ClientHelloAnswer, ClientHelloDecision
 from quicio.tls.settings import ClientSettings, ServerSettings
+from quicio.tls.tickets import SessionTicket
 
-QUIC_TRANSPORT_PARAMETERS: Final = 0x39  # RFC 9001 §8.2
 CERT_NONE: Final = 0  # the value of `ssl.CERT_NONE`, which configurations use
 
 
 class TlsPolicy:
-    """Builds TLS machines for a connection and answers their decisions from its configuration."""
+    """Builds TLS machines for a connection and answers their decisions from its configuration.
 
-    def __init__(self, configuration: QuicConfiguration, environment: Environment) -> None:
+    `tickets` issues a server's tickets, or None; `early_data`: whether it accepts early data.
+    """
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        environment: Environment,
+        tickets: TicketIssuer | None = None,
+        early_data: bool = False,
+    ) -> None:
         self._configuration = configuration
         self._environment = environment
+        self._tickets = tickets
+        self._early_data = early_data and tickets is not None
         self._settings = self._server_settings() if not configuration.is_client else self._client_settings()
 
     def _common(self) -> dict[str, Any]:
@@ -55,19 +71,60 @@ class TlsPolicy:
         return ServerSettings(
             certificate_chain=[configuration.certificate, *configuration.certificate_chain],
             private_key=configuration.private_key,
+            tickets=self._tickets,
+            max_early_data_size=EARLY_DATA_ALLOWED if self._early_data else None,
             **self._common(),
         )
 
     def machine(self) -> Handshake:
         """A TLS machine that has not started."""
         if isinstance(self._settings, ClientSettings):
-            return ClientHandshake(self._settings, self._environment)
-        return ServerHandshake(self._settings, self._environment)
+            return NamedClientHandshake(self._settings, self._environment)
+        return NamedServerHandshake(self._settings, self._environment)
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def offer(self, ticket: SessionTicket | None, early_data: bool) -> None:
+        """Client: offer this ticket, and early data with it, in the machines made from now on; None for neither."""
+        if isinstance(self._settings, ClientSettings):
+            self._settings.session_ticket = ticket
+            self._settings.early_data = early_data
+
+    def trusts(self, ticket: SessionTicket) -> bool:
+        """Client: whether the certificates that the ticket remembers would be accepted today."""
+        try:
+            chain = ticket.peer_certificates()
+        except ValueError:
+            return False
+        if not chain:
+            return not self._verifies_peer()
+        return self.verify(CertificateDecision(0, chain, self._configuration.server_name)) is True
+
+    def _verifies_peer(self) -> bool:
+        return isinstance(self._settings, ClientSettings) and self._settings.verify_peer
+
+    def limit_resumption(
+        self, answer: object, decision: ClientHelloDecision, parameters: TransportParameters, version: int
+    ) -> None:
+        """Server: restrict an answer to what QUIC permits; `version` is that of the client's first packet."""
+        ticket = decision.ticket
+        if not isinstance(answer, ClientHelloAnswer) or ticket is None:
+            return
+        if version_of(ticket) != version:
+            answer.resume = False
+        remembered = restore(ticket)
+        if not answer.resume or remembered is None or reduced_limit(remembered, parameters) is not None:
+            answer.accept_early_data = False
+
+    # --- decisions ---------------------------------------------------------------------------------------------------
 
     def answer(self, decision: ClientHelloDecision) -> object:
         """A server's certificate and protocol for this client, or the alert that refuses it."""
         if isinstance(self._settings, ServerSettings):
-            return self._settings.answer(decision.client_hello)
+            answer = self._settings.answer(decision.client_hello)
+            if isinstance(answer, ClientHelloAnswer):
+                answer.accept_early_data = self._early_data and decision.offers_early_data
+            return answer
         return AlertInternalError("a client was asked for a server's decision")
 
     def verify(self, decision: CertificateDecision) -> object:
@@ -89,7 +146,7 @@ class TlsPolicy:
         try:
             configuration.verify(list(decision.chain), decision.server_name)
         except Exception as error:  # whatever it is, the answer is no
-            return AlertBadCertificate(f"`verify` refuses the certificate: {error or type(error).__name__}")
+            return AlertBadCertificate(f"`verify` refuses the certificate: {str(error) or type(error).__name__}")
         return True
 
     def _key_log(self, label: str, client_random: bytes, secret: bytes) -> None:

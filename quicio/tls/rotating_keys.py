@@ -8,8 +8,8 @@ it names. `RotatingKeys` holds the present key and those before it:
 - A key is derived from a *secret* (HKDF, with the purpose as label), its identifier too: processes that are given the same
   secrets open what any of them has sealed, and no two purposes share a key, even when they share a secret.
 - Without secrets the keys are random, die with the process, and are replaced every `rotation` seconds. With secrets the
-  owner rotates, by `set_secrets()`, newest first.
-- A replaced key opens for `retention` seconds more; at most `MAX_KEYS` are kept, the oldest goes first.
+  owner rotates, by `set_secrets()`, newest first: what is not listed opens nothing any more.
+- A random key that was replaced opens for `retention` seconds more; at most `MAX_KEYS` are kept, the oldest goes first.
 
 Whatever is not authentic gives None: a wrong key, a changed byte and garbage look the same. What is inside, and until when it
 counts, is the business of those who seal (`quicio.tls.issuing`, `quicio.quic.retry`).
@@ -54,7 +54,7 @@ class RotatingKeys:
     """Seals with the newest key, opens with any that is kept.
 
     `purpose` separates uses of one secret. `rotation` and `retention` are in seconds: for how long a random key seals, and
-    for how long any key opens once it was replaced.
+    for how long it opens once it was replaced.
     """
 
     def __init__(
@@ -78,29 +78,24 @@ class RotatingKeys:
             self.rotate()
 
     def set_secrets(self, secrets: Sequence[bytes]) -> None:
-        """Rotate: seal with the first secret from now on, open with all of them, and for a while with those before.
+        """Rotate: seal with the first secret from now on, open with these and no others.
 
         Raises `ValueError` for none, for too many, and for one that is too short.
         """
         if not 1 <= len(secrets) <= MAX_KEYS or any(len(secret) < SECRET_SIZE for secret in secrets):
-            raise ValueError(f"give 1 to {MAX_KEYS} secrets of at least {SECRET_SIZE} random bytes each, newest first")
+            raise ValueError(f"give 1 to {MAX_KEYS} secrets of at least {SECRET_SIZE} bytes each, random, newest first")
         now = self._environment.wall_clock()
-        fresh = [SealedKey(bytes(secret), self._purpose, now) for secret in secrets]
-        known = {key.identifier for key in fresh}
         self._is_random = False
-        self._replace(fresh, [key for key in self._keys if key.identifier not in known], now)
+        self._keys = [SealedKey(bytes(secret), self._purpose, now) for secret in secrets]
 
     def rotate(self) -> None:
         """Seal with a new random key from now on."""
         now = self._environment.wall_clock()
         self._is_random = True
         fresh = SealedKey(self._environment.random_bytes(SECRET_SIZE), self._purpose, now)
-        self._replace([fresh], self._keys, now)
-
-    def _replace(self, fresh: list[SealedKey], older: list[SealedKey], now: float) -> None:
-        for key in older:
+        for key in self._keys:
             key.opens_until = min(key.opens_until, now + self._retention)
-        self._keys = [*fresh, *(key for key in older if key.opens_until > now)][:MAX_KEYS]
+        self._keys = [fresh, *(key for key in self._keys if key.opens_until > now)][:MAX_KEYS]
 
     def seal(self, plain: bytes, associated: bytes = b"") -> bytes:
         """Encrypt and authenticate `plain`; `associated` has to be the same when it is opened."""

@@ -147,7 +147,7 @@ def remembered(alpn: str | None, peer_certificates: Sequence[x509.Certificate]) 
     """`other_extensions` of a new ticket; None when the chain is too long to be kept, so that there can be no ticket."""
     items: list[tuple[int, bytes]] = []
     if alpn is not None:
-        items.append((ExtensionType.ALPN, alpn.encode()))
+        items.append((int(ExtensionType.ALPN), alpn.encode()))
     if peer_certificates:
         chain = b"".join(vector(3, item.public_bytes(Encoding.DER)) for item in peer_certificates)
         if len(chain) > TICKET_MAX_CHAIN:

@@ -35,6 +35,7 @@ from quicio.quic.streams.flow import ReceiveWindow
 from quicio.quic.streams.invariants import check_buffers, check_credit, check_limits, check_queues
 from quicio.quic.streams.limits import MAX_STREAMS_TOKEN, MAX_WAITING_STREAMS, RESET_WAIT, LocalStreams, StreamCounts
 from quicio.quic.streams.receiving import STOP_TOKEN, Receiving
+from quicio.quic.streams.restart import restart_streams
 from quicio.quic.streams.scheduler import URGENCIES
 from quicio.quic.streams.sending import RESET_TOKEN, STREAM_DATA_TOKEN, Sending
 from quicio.quic.streams.stream import (
@@ -130,6 +131,20 @@ class Streams(Component):
                 self._raise_credit(stream.send, self._first_credit(stream.stream_id))
         self._raise_stream_limit(self.counts.local[0], parameters.initial_max_streams_bidi)
         self._raise_stream_limit(self.counts.local[1], parameters.initial_max_streams_uni)
+
+    def on_early_data_rejected(self) -> None:
+        """Client: nothing that was sent has arrived, and no limit holds until `on_parameters` (RFC 9001 §4.6.2)."""
+        restart_streams(self)
+
+    def forget_credit(self) -> None:
+        """The peer's initial limits on streams are not known any more."""
+        self._credit_bidi_local = self._credit_bidi_remote = self._credit_uni = 0
+
+    def reset_all(self, error_code: int) -> None:
+        """Abandon sending on all streams."""
+        for stream in list(self.streams.values()):
+            if stream.send is not None:
+                self.reset(stream.stream_id, error_code)
 
     def _first_credit(self, stream_id: int) -> int:
         if stream_id & 2:
