@@ -1,8 +1,8 @@
 """One client connection's past and future: what it brings from earlier connections, and what it keeps of itself.
 
-The configuration's own `session_ticket` and `token` go first, then its `session_store`, which is told of all that is new. A ticket is bound to the QUIC version of its connection (RFC 9369 §5), so a ticket decides with which version to start,
-unless the configuration says so; a token is kept under its version, and one that would leave no room in an Initial packet
-is not sent.
+The configuration's own `session_ticket` and `token` go first, then its `session_store`, which is told of all that is new. A
+ticket is bound to the QUIC version of its connection (RFC 9369 §5), so it decides with which version to start, unless the
+configuration says so; a token is kept under its version, and one that would leave no room in an Initial packet is not sent.
 
 A resumed handshake shows no certificates. What was trusted when the ticket was made need not be trusted by this configuration
 today, so the chain that the ticket remembers is judged before the ticket is offered. Whatever speaks against a ticket costs a

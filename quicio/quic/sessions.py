@@ -4,12 +4,15 @@ A ticket resumes a session (RFC 8446 §2.2): the handshake costs less, and may c
 client's address to a server that would otherwise ask by a Retry (RFC 9000 §8.1.3). Both are shown in the clear, so each is
 used once: whoever shows one twice can be recognised (RFC 8446 §C.4, RFC 9000 §8.1.3).
 
-A server is named by a string, which connections make of the name asked for, the port, and for tokens the QUIC version, to which
-a token is bound (RFC 9369 §5); a ticket says its own version. `SessionStore` is the contract and the default: in memory, bounded, the newest first. To keep tickets longer than the process,
+A server is named by a string, which connections make of the name asked for, the port, and for tokens the QUIC version, to
+which a token is bound (RFC 9369 §5); a ticket says its own version.
+
+`SessionStore` is the contract and the default: in memory, bounded, the newest first. To keep tickets longer than the process,
 override its four methods, and call them when you save: tickets hold secrets, and pickle.
 
 Rules: a store is asked when a connection starts and told when something new has come, in the driver's turn; it must not wait.
-What it gives is checked again by the handshake (name, protocol, date), so a wrong ticket costs a full handshake and nothing else.
+What it gives is checked again by the handshake (name, protocol, date), so a wrong ticket costs a full handshake, and
+nothing else.
 """
 
 from __future__ import annotations

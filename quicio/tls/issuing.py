@@ -35,16 +35,20 @@ STRIKE_SIZE: Final = 16  # bytes kept of each
 class StrikeRegister:
     """What was seen within the last `seconds`, at most `limit` things: a thing is admitted once (RFC 8446 §8.2)."""
 
-    def __init__(self, limit: int = STRIKE_LIMIT, seconds: float = 2 * FRESHNESS) -> None:
+    def __init__(
+        self,
+        limit: int = STRIKE_LIMIT,
+        seconds: float = 2 * FRESHNESS,
+        *,
+        environment: Environment = DEFAULT_ENVIRONMENT,
+    ) -> None:
         self.limit = limit
         self.seconds = seconds
         self._seen: dict[bytes, float] = {}  # in the order in which they came
-        self._since: float | None = None
+        self._since = environment.wall_clock()
 
     def covers(self, earliest: float, now: float) -> bool:
         """Whether all that may have come since the date `earliest` would be here: not right after a restart."""
-        if self._since is None:
-            self._since = now
         return earliest >= self._since or now >= self._since + self.seconds
 
     def admit(self, thing: bytes, now: float) -> bool:
@@ -109,7 +113,9 @@ class SealedTickets(TicketIssuer):
         register: StrikeRegister | None = None,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:
-        super().__init__(lifetime=lifetime, register=register or StrikeRegister(), environment=environment)
+        if register is None:
+            register = StrikeRegister(environment=environment)
+        super().__init__(lifetime=lifetime, register=register, environment=environment)
         self.keys = RotatingKeys(
             secrets, purpose="ticket", rotation=KEY_ROTATION, retention=float(lifetime), environment=environment
         )
