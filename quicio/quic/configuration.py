@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from quicio.quic.logger import QuicLogger
+from quicio.quic.packet import QuicProtocolVersion
 from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, VERSION_1, VERSION_2
 from quicio.quic.sessions import SessionStore
 from quicio.tls.certificates import load_certificate_chain, load_private_key
@@ -69,7 +71,7 @@ class QuicConfiguration:
     max_data: int = DEFAULT_WINDOW
     max_datagram_size: int = SMALLEST_MAX_DATAGRAM_SIZE
     max_stream_data: int = DEFAULT_WINDOW
-    quic_logger: Any = None
+    quic_logger: QuicLogger | None = None
     secrets_log_file: TextIO | None = None
     server_name: str | None = None
     session_ticket: SessionTicket | None = None
@@ -85,7 +87,9 @@ class QuicConfiguration:
     original_version: int | None = None
     private_key: Any = None
     quantum_readiness_test: bool = False
-    supported_versions: list[int] = field(default_factory=lambda: [VERSION_1, VERSION_2])
+    supported_versions: list[int] = field(
+        default_factory=lambda: [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
+    )
     verify_mode: int | None = None
     _: KW_ONLY
     handshake_timeout: float = 10.0

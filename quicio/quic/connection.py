@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 
 from quicio.environment import DEFAULT_ENVIRONMENT, Environment
 from quicio.quic import lifecycle as life
+from quicio.quic._aioquic import StreamFinishedError
 from quicio.quic.assembly import assemble, server_policy
 from quicio.quic.client_sessions import ClientSessions
 from quicio.quic.closing import ClosePackets
@@ -25,14 +26,15 @@ from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.dispatch import Dispatcher
 from quicio.quic.events import CloseReason, DatagramFrameReceived, QuicEvent, StreamDataReceived
 from quicio.quic.inbound import Inbound
+from quicio.quic.logger import QuicLoggerTrace
 from quicio.quic.negotiation import INITIAL_CID_LENGTH, Negotiation
-from quicio.quic.observer import GuardedObserver, Observer
 from quicio.quic.outbound import Outbound
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.paths.connection_ids import ConnectionIdIssuer
 from quicio.quic.sealing import short_overhead
 from quicio.quic.statistics import ConnectionStatistics
 from quicio.quic.transmit import Received, Transmit
+from quicio.quic.watching import Watched
 from quicio.quic.wire.constants import INTERNAL_ERROR, NO_VIABLE_PATH, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
 from quicio.quic.wire.headers import INITIAL_PACKET, is_known_version, parse_long_header
 from quicio.tls.context import Handshake as TlsHandshake
@@ -46,6 +48,7 @@ __all__ = [
     "QuicConnectionState",
     "QuicErrorCode",
     "QuicTokenHandler",
+    "StreamFinishedError",
     "stream_is_client_initiated",
     "stream_is_unidirectional",
 ]
@@ -78,7 +81,7 @@ class QuicConnectionState(Enum):
     TERMINATED = life.TERMINATED
 
 
-class QuicConnection:
+class QuicConnection(Watched):
     """One end of a QUIC connection, client or server by its configuration.
 
     A server's connection is made for a client's first Initial packet: `original_destination_connection_id` is that
@@ -111,7 +114,8 @@ class QuicConnection:
             raise ValueError("a server's connection needs original_destination_connection_id, from the first Initial")
         self._configuration = configuration
         self._environment = environment
-        self._original_destination_cid = original_destination_connection_id or b""
+        initial_cid = original_destination_connection_id or environment.random_bytes(INITIAL_CID_LENGTH)
+        self._original_destination_cid = initial_cid
         self._session_ticket_fetcher = session_ticket_fetcher
         self._session_ticket_handler = session_ticket_handler
         self._token_handler = token_handler
@@ -145,6 +149,9 @@ class QuicConnection:
         self._negotiation = Negotiation(parts, environment.random_bytes)
         self._inbound = Inbound(parts, self._dispatcher, self._negotiation, issuer.length)
         self._outbound = Outbound(parts, ClosePackets(parts, self.host_cid), self.host_cid)
+        self._trace: QuicLoggerTrace | None = None
+        if configuration.quic_logger is not None:
+            self._start_qlog(configuration.quic_logger)
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -232,13 +239,6 @@ class QuicConnection:
         """The address that the connection sends to, as it was given; None before there is one."""
         return self._parts.paths.active.remote
 
-    def observe(self, observer: Observer | None) -> None:
-        """Have `observer` see every packet, or nobody. What it raises ends its watch, not the connection."""
-        if observer is None or self.raise_unexpected:
-            self._parts.observer = observer
-        else:
-            self._parts.observer = GuardedObserver(observer)
-
     def use_native_events(self) -> None:
         """Ask for the native events, and for credit on all streams to come from `consume()`."""
         parts = self._parts
@@ -279,10 +279,9 @@ class QuicConnection:
             parts.handshake.offer(ticket, self._configuration.early_data)
         parts.initial_token = self._sessions.token(parts.handshake.version)
         parts.handshake.expected_source_cid = b""
-        destination_cid = self._environment.random_bytes(INITIAL_CID_LENGTH)
-        self._original_destination_cid = destination_cid
-        self._negotiation.start_initial(destination_cid, parts.handshake.version)
+        self._negotiation.start_initial(self._original_destination_cid, parts.handshake.version)
         parts.lifecycle.start(now)
+        self._tell_start(now)
         self._guarded(parts.handshake.start, now)
         if parts.handshake.remembered is not None:
             parts.begin_early_data(parts.handshake.remembered)
@@ -296,7 +295,11 @@ class QuicConnection:
         now = self._clamp(now)
         if not self._is_started and not self._start_server(received, now):
             return
+        dropped = self._inbound.packets_dropped
         self._guarded(lambda: self._inbound.receive(received, now), now)
+        observer = self._parts.observer
+        if observer is not None and self._inbound.packets_dropped > dropped:
+            observer.on_dropped(self._inbound.packets_dropped - dropped, len(received.datagrams[-1]), now)
         if self._dispatcher.new_tokens or self._parts.handshake.new_tickets:
             self._hand_out_sessions()
 
@@ -321,6 +324,7 @@ class QuicConnection:
             parts.initial_cid = header.destination_cid
             parts.keys.install_initial(header.destination_cid, header.version)
             parts.lifecycle.start(now)
+            self._tell_start(now)
             return True
         return False
 
@@ -373,8 +377,7 @@ class QuicConnection:
         except Exception:
             self._on_unexpected()
         self._parts.follow_path()
-        if self._parts.lifecycle.state == life.TERMINATED:
-            self._parts.connection_ids.retire_all()
+        self._follow_end()
 
     def _on_unexpected(self) -> None:
         """A bug of ours, being handled as an exception: it ends this connection, never its driver."""
@@ -576,13 +579,14 @@ class QuicConnection:
         lifecycle = self._parts.lifecycle
         if not self._is_started:
             lifecycle.end_at_once(reason, life.CAUSE_LOCAL)
+            self._follow_end()
         else:
             lifecycle.close(reason, life.CAUSE_LOCAL, self._parts.pto())
 
     def abandon(self, reason_phrase: str) -> None:
         """The way to the peer is gone for good: terminate at once, without a closing period for which nobody could wait."""
         self._parts.lifecycle.abandon(CloseReason(NO_VIABLE_PATH, False, False, reason_phrase, 0))
-        self._parts.connection_ids.retire_all()
+        self._follow_end()
 
     # --- what it knows -----------------------------------------------------------------------------------------------
 
@@ -593,19 +597,6 @@ class QuicConnection:
     def is_stream_known(self, stream_id: int) -> bool:
         """Whether the stream exists and has not been discarded."""
         return stream_id in self._parts.streams.streams
-
-    # What HTTP/3 reads of the connections it runs on, by the names that other libraries' connections have.
-
-    @property
-    def _quic_logger(self) -> Any:
-        """The trace of a qlog; None when there is none."""
-        return None
-
-    @property
-    def _remote_max_datagram_frame_size(self) -> int | None:
-        """The largest DATAGRAM frame that the peer takes, in bytes (RFC 9221 §3); None before it has said so, and for 0."""
-        parameters = self._parts.handshake.remote_parameters
-        return None if parameters is None else parameters.max_datagram_frame_size or None
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """Keying material bound to this connection (RFC 8446 §7.5). `RuntimeError` before the handshake is complete."""

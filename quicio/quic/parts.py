@@ -111,6 +111,8 @@ class Parts:
 
     def _apply_parameters(self, parameters: TransportParameters) -> None:
         """What the peer announced (RFC 9000 §18.2) reaches those whom it concerns."""
+        if self.observer is not None:
+            self.observer.on_parameters(parameters, False)
         self.peer_max_ack_delay = parameters.max_ack_delay / 1000
         self.peer_ack_delay_scale = (1 << parameters.ack_delay_exponent) / 1_000_000
         self.loss.max_ack_delay = self.peer_max_ack_delay

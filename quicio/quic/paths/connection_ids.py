@@ -103,6 +103,10 @@ class ConnectionIds(Component):
         """Our connection IDs that are in use now."""
         return [cid for cid, _ in self._local.values()]
 
+    def numbered_cids(self) -> list[tuple[int, bytes]]:
+        """The same with their sequence numbers."""
+        return [(sequence, cid) for sequence, (cid, _) in self._local.items()]
+
     def is_local(self, cid: bytes) -> bool:
         """Whether packets may arrive with this destination connection ID."""
         for known, _ in self._local.values():

@@ -27,6 +27,7 @@ from typing import Final
 
 from quicio.quic.component import Component, Wants
 from quicio.quic.congestion.base import AckSample, LossBatch
+from quicio.quic.observer import Observer
 from quicio.quic.paths.path import Path
 from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, MAX_UNANSWERED, LossEpisode, SentPacket, SpaceState
 from quicio.quic.wire.constants import (
@@ -86,6 +87,7 @@ class LossDetection(Component):
         self.probes: list[int] = [0, 0, 0]  # packets to send as probes, by space; `Outbound` counts them down
         self.acked_phase: int = -1  # the highest 1-RTT key phase of which a packet was acknowledged
         self.packets_lost: int = 0
+        self.observer: Observer | None = None
         self.spurious_losses: int = 0
         self.probe_timeouts: int = 0
         self._timer: float = inf  # time threshold or PTO
@@ -379,6 +381,9 @@ class LossDetection(Component):
             self._forget_time = now + self._remember_time()
         path = lost[0].path
         mine = [packet for packet in lost if packet.path is path]
+        if self.observer is not None:
+            for packet in mine:
+                self.observer.on_lost(state.space, packet.number, now)
         is_persistent = self._is_persistent_congestion(state, mine)
         bytes_lost = 0
         congestive = 0

@@ -250,12 +250,12 @@ def encode_packet_number(number: int, largest_acked: int) -> bytes:
     raise ValueError("Too many unacknowledged packets for any packet number encoding")
 
 
-def decode_packet_number(truncated: int, bits: int, expected: int) -> int:
+def decode_packet_number(truncated: int, num_bits: int, expected: int) -> int:
     """The full packet number: the one closest to `expected` that ends in `truncated` (RFC 9000 §A.3).
 
-    `bits` is the size of the truncated number, `expected` the highest number received in the space plus one.
+    `num_bits` is the size of the truncated number, `expected` the highest number received in the space plus one.
     """
-    window = 1 << bits
+    window = 1 << num_bits
     half = window >> 1
     candidate = (expected & ~(window - 1)) | truncated
     if candidate <= expected - half and candidate < (1 << 62) - window:

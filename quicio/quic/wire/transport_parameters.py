@@ -16,6 +16,7 @@ Left to the handshake, which knows the connection: that connection IDs are prese
 (RFC 9000 §7.3), what versions mean (RFC 9368 §4), and how remembered values bind 0-RTT (RFC 9000 §7.4.1).
 """
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -74,34 +75,14 @@ _SERVER_ONLY: Final = frozenset(
 ADDRESSES_SIZE: Final = 4 + 2 + 16 + 2  # RFC 9000 figure 22, up to Connection ID Length
 
 
+@dataclass
 class PreferredAddress:
     """The server's preferred address (RFC 9000 §9.6, §18.2): (host, port) by family, a connection ID, its reset token."""
 
-    __slots__ = ("connection_id", "ipv4_address", "ipv6_address", "stateless_reset_token")
-
-    def __init__(
-        self,
-        ipv4_address: tuple[str, int] | None,
-        ipv6_address: tuple[str, int] | None,
-        connection_id: bytes,
-        stateless_reset_token: bytes,
-    ) -> None:
-        self.ipv4_address: tuple[str, int] | None = ipv4_address
-        self.ipv6_address: tuple[str, int] | None = ipv6_address
-        self.connection_id: bytes = connection_id
-        self.stateless_reset_token: bytes = stateless_reset_token
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PreferredAddress) and self._fields() == other._fields()
-
-    def __hash__(self) -> int:
-        return hash(self._fields())
-
-    def __repr__(self) -> str:
-        return f"PreferredAddress{self._fields()!r}"
-
-    def _fields(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None, bytes, bytes]:
-        return self.ipv4_address, self.ipv6_address, self.connection_id, self.stateless_reset_token
+    ipv4_address: tuple[str, int] | None
+    ipv6_address: tuple[str, int] | None
+    connection_id: bytes
+    stateless_reset_token: bytes
 
 
 FIELDS: Final = (
