@@ -58,6 +58,11 @@ class Component:
     def on_acked(self, token: Token, now: float) -> None:
         """The peer has the frame. Ends the token."""
 
+    def on_acked_run(self, tokens: list[Token], now: float) -> None:
+        """`on_acked` for tokens that one ACK ends, in the order of their packets."""
+        for token in tokens:
+            self.on_acked(token, now)
+
     def on_lost(self, token: Token, now: float) -> None:
         """The packet is taken for lost: offer the frame again if it still matters. A late `on_acked` may come."""
 

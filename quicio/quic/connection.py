@@ -527,7 +527,7 @@ class QuicConnection(Watched):
 
     def _datagram_room(self) -> int:
         path = self._parts.paths.active
-        return path.datagram_size - short_overhead(path.peer_cid, bytes(4))
+        return path.datagram_size - short_overhead(path.peer_cid, 4)
 
     def max_datagram_size_now(self) -> int:
         """The largest message that a DATAGRAM frame to this peer can carry now, in bytes; 0 when it takes none."""

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from quicio.quic.connection import QuicConnection
-from quicio.quic.outbound import ACKS_BEFORE_PING, SMALLEST_CHALLENGE, ShortBatch
+from quicio.quic.outbound import ACKS_BEFORE_PING, SMALLEST_CHALLENGE
 from quicio.quic.paths.ecn import EcnState
 from quicio.quic.paths.mtu import PathMtu
 from quicio.quic.paths.path import Path
@@ -17,9 +17,7 @@ from quicio.quic.wire.constants import (
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
     INITIAL,
-    VERSION_1,
 )
-from quicio.quic.wire.crypto import AES_128_GCM_SHA256, OpeningKey, SealingKey
 from quicio.quic.wire.headers import parse_long_header
 from sim.capture import Capture
 from sim.links import Delay, DropNumbers, Rate, Switch
@@ -269,28 +267,6 @@ def test_batches_are_marked_for_ecn() -> None:
         assert burst(rude.victim, rude.now).ecn == mark
     first = RudePeer(victim_is_client=True).victim
     assert burst(first, 1.0).ecn == ECN_ECT_0  # from the first packet on
-
-
-def test_a_batch_opens_with_the_keys_of_its_phase() -> None:
-    """Header protection for all packets at once, the Key Phase bit in each (RFC 9001 §5.4, §6)."""
-    secret = bytes(range(32))
-    for phase in (0, 1, 2):
-        sealing = SealingKey(secret, AES_128_GCM_SHA256, VERSION_1)
-        sealing.phase = phase
-        batch = ShortBatch(sealing, b"peer-cid")
-        numbers = [7, 0x1FFFF, 0x2000000]
-        for number, length in zip(numbers, (2, 3, 4), strict=True):
-            assert batch.add(number, bytes(length), b"\x01" * 20, -1) == 1 + 8 + length + 20 + 16
-        opening = OpeningKey(secret, AES_128_GCM_SHA256, VERSION_1)
-        for datagram, number in zip(batch.protect(), numbers, strict=True):
-            mask = opening.masks([datagram[13:29]])
-            first = datagram[0] ^ (mask[0] & 0x1F)
-            length = (first & 3) + 1
-            shown = bytes(a ^ b for a, b in zip(datagram[9 : 9 + length], mask[1 : 1 + length], strict=True))
-            assert int.from_bytes(shown, "big") == number & ((1 << 8 * length) - 1)
-            assert bool(first & 0x04) == bool(phase & 1)
-            header = bytes((first,)) + datagram[1:9] + shown
-            assert opening.open(number, header, datagram[9 + length :]) == b"\x01" * 20
 
 
 # --- probes -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.recovery import make_path
-from quicio.quic.sealing import LongPacket, short_overhead
+from quicio.quic.sealing import LongPacket, ShortBatch, short_overhead
 from quicio.quic.wire.constants import (
     APPLICATION,
     EPOCH_HANDSHAKE,
@@ -44,8 +44,8 @@ def unprotect(packet: bytes, offset: int, end: int, mask_bits: int, key: Opening
 
 
 def test_what_a_short_header_takes() -> None:
-    assert short_overhead(b"12345678", b"\x00\x00") == 1 + 8 + 2 + 16
-    assert short_overhead(b"", b"\x00" * 4) == 21
+    assert short_overhead(b"12345678", 2) == 1 + 8 + 2 + 16
+    assert short_overhead(b"", 4) == 21
 
 
 @pytest.mark.parametrize("suite", [AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256])
@@ -75,7 +75,7 @@ def test_a_short_packet_beside_long_ones_shows_its_key_phase(phase: int) -> None
     item.sealing.phase = phase
     item.complete(9, b"\x01" * 10)
     packet = item.seal()
-    assert len(packet) == item.size == short_overhead(PEER, b"\x00\x07") + 10
+    assert len(packet) == item.size == short_overhead(PEER, 2) + 10
     assert packet[1:9] == PEER
     first, number, payload = unprotect(packet, 9, len(packet), 0x1F, OpeningKey(SECRET, AES_128_GCM_SHA256, VERSION_1))
     assert payload == b"\x01" * 10
@@ -127,3 +127,43 @@ def test_padding_comes_behind_and_counts() -> None:
     item.pad(30)
     assert item.payload == b"\x01\x01\x01\x01" + bytes(30)
     assert item.size == size + 30 == len(item.seal())
+
+
+@pytest.mark.parametrize("suite", [AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256])
+@pytest.mark.parametrize("phase", [0, 1, 2])
+@pytest.mark.parametrize(("length", "first_number"), [(2, 0xFFFE), (3, 0x1FFFFFF), (4, 0x2FFFFFFFF)])
+def test_a_batch_opens_with_the_keys_of_its_phase(suite: int, phase: int, length: int, first_number: int) -> None:
+    """Header protection for all packets at once, the Key Phase bit in each (RFC 9001 §5.4, §6); runs and single packets."""
+    sealing = SealingKey(SECRET, suite, VERSION_1, phase=phase)
+    batch = ShortBatch(sealing, PEER, length)
+    payloads = [bytes((1,)) * size for size in (4, 20, 1171, 30)]
+    assert batch.add(first_number, payloads[0]) == batch.overhead + 4 == 1 + 8 + length + 16 + 4
+    batch.add_run(first_number + 1, payloads[1:3])
+    batch.add(first_number + 9, payloads[3])
+    assert len(batch) == sealing.sealed == 4
+    opening = OpeningKey(SECRET, suite, VERSION_1)
+    numbers = (first_number, first_number + 1, first_number + 2, first_number + 9)
+    for datagram, number, payload in zip(batch.protect(), numbers, payloads, strict=True):
+        assert len(datagram) == batch.overhead + len(payload)
+        mask = opening.masks([datagram[13:29]])
+        first = datagram[0] ^ (mask[0] & 0x1F)
+        assert (first & 3) + 1 == length
+        assert first & 0xE0 == 0x40
+        assert bool(first & 0x04) == bool(phase & 1)
+        shown = bytes(a ^ b for a, b in zip(datagram[9 : 9 + length], mask[1 : 1 + length], strict=True))
+        assert int.from_bytes(shown, "big") == number & ((1 << 8 * length) - 1)
+        header = bytes((first,)) + datagram[1:9] + shown
+        assert opening.open(number, header, datagram[9 + length :]) == payload
+
+
+def test_a_batch_takes_the_header_of_the_one_before_while_it_fits() -> None:
+    sealing = SealingKey(SECRET, AES_128_GCM_SHA256, VERSION_1)
+    header = ShortBatch(sealing, PEER, 2).header
+    assert ShortBatch(sealing, PEER, 2, header).header is header
+    for other in (
+        ShortBatch(sealing, PEER, 3, header),
+        ShortBatch(sealing, b"another", 2, header),
+        ShortBatch(sealing.following(), PEER, 2, header),
+    ):
+        assert other.header is not header
+        assert other.header.plain == bytes((other.header.first,)) + other.header.cid

@@ -40,9 +40,9 @@ class EcnState:
         """The codepoint for the next datagrams."""
         return ECN_ECT_0 if self.state in (CAPABLE, TESTING) else ECN_NOT_ECT
 
-    def on_sent(self) -> None:
-        """A packet was sent with ECT(0)."""
-        self.sent += 1
+    def on_sent(self, count: int = 1) -> None:
+        """So many packets were sent with ECT(0)."""
+        self.sent += count
         if self.state == TESTING and self.sent >= TEST_PACKETS:
             self.state = UNKNOWN
 

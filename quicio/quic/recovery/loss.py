@@ -25,7 +25,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from quicio.quic.component import Component, Wants
+from quicio.quic.component import Component, Token, Wants
 from quicio.quic.congestion.base import AckSample, LossBatch
 from quicio.quic.observer import Observer
 from quicio.quic.paths.path import Path
@@ -112,18 +112,8 @@ class LossDetection(Component):
         else:
             state.append(packet)
         if packet.in_flight:
-            path = packet.path
-            if path.in_flight == 0:
-                path.first_sent_time = now
-                path.delivered_time = now
-            delivered = path.delivered
-            packet.delivered = delivered
-            packet.delivered_time = path.delivered_time
-            packet.first_sent_time = path.first_sent_time
-            packet.is_app_limited = path.app_limited_until > 0 and delivered <= path.app_limited_until
-            size = packet.size
-            path.in_flight += size
-            path.congestion.on_sent(now, size, path.in_flight)
+            self._add_in_flight(packet.path, packet.size, now)
+            packet.note_delivery(packet.path)
         else:
             state.unanswered += 1
             if state.unanswered > MAX_UNANSWERED:
@@ -132,13 +122,39 @@ class LossDetection(Component):
             state.ect0_sent += 1
             packet.path.ecn.on_sent()
         if packet.ack_eliciting:
-            state.eliciting_in_flight += 1
-            state.last_eliciting_time = now
-            if self._fast_pto:
-                self._timer = now + self._fast_pto
-                self.deadline = self._timer if self._timer < self._forget_time else self._forget_time
-            else:
-                self.set_deadline(now)
+            self._add_eliciting(state, 1, now)
+
+    def on_sent_run(
+        self, number: int, size: int, tokens: list[Token], path: Path, ecn: int, phase: int, now: float
+    ) -> None:
+        """As `on_sent` for 1-RTT packets that go out together on `path`, numbered from `number` on.
+
+        Each has `size` bytes, counts as in flight, and carries one frame, whose token is in `tokens`.
+        """
+        state = self.spaces[APPLICATION]
+        count = len(tokens)
+        self._add_in_flight(path, count * size, now)
+        state.append_run(number, size, tokens, path, ecn, phase, now)
+        if ecn:
+            state.ect0_sent += count
+            path.ecn.on_sent(count)
+        self._add_eliciting(state, count, now)
+
+    def _add_in_flight(self, path: Path, size: int, now: float) -> None:
+        if path.in_flight == 0:
+            path.first_sent_time = now
+            path.delivered_time = now
+        path.in_flight += size
+        path.congestion.on_sent(now, size, path.in_flight)
+
+    def _add_eliciting(self, state: SpaceState, count: int, now: float) -> None:
+        state.eliciting_in_flight += count
+        state.last_eliciting_time = now
+        if self._fast_pto:
+            self._timer = now + self._fast_pto
+            self.deadline = self._timer if self._timer < self._forget_time else self._forget_time
+        else:
+            self.set_deadline(now)
 
     def on_app_limited(self, path: Path) -> None:
         """Data, not the window or the pacer, ended the burst: what is in flight says nothing of the path's rate.
@@ -230,6 +246,8 @@ class LossDetection(Component):
         largest_size = 0
         others: list[SentPacket] = []
         newest: SentPacket | None = None
+        owner: Component | None = None
+        tokens: list[Token] = []  # of `owner`, from packets that follow each other
         for packet in acked:
             if packet.path is not path:
                 others.append(packet)
@@ -245,7 +263,14 @@ class LossDetection(Component):
             if packet.ecn:
                 ect0 += 1
             for token in packet.tokens:
-                token[0].on_acked(token, now)
+                if token[0] is not owner:
+                    if owner is not None:
+                        owner.on_acked_run(tokens, now)
+                    owner = token[0]
+                    tokens = []
+                tokens.append(token)
+        if owner is not None:
+            owner.on_acked_run(tokens, now)
         if newest is not None:
             tally.acked = total
             tally.newest = newest

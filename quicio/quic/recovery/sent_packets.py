@@ -103,6 +103,13 @@ class SentPacket:
         self.phase: int = phase
         self.is_mtu_probe: bool = is_mtu_probe
 
+    def note_delivery(self, path: Path) -> None:
+        """Keep the path's delivery state as it is when the packet is sent."""
+        self.delivered = path.delivered
+        self.delivered_time = path.delivered_time
+        self.first_sent_time = path.first_sent_time
+        self.is_app_limited = path.app_limited_until > 0 and path.delivered <= path.app_limited_until
+
     def __repr__(self) -> str:
         return f"SentPacket(space={self.space}, number={self.number}, size={self.size}, sent_time={self.sent_time:.6f})"
 
@@ -169,6 +176,17 @@ class SpaceState:
         self.next_number = number + 1
         return number
 
+    def run_length(self) -> int:
+        """How many numbers in a row come next; 0 when one is to be skipped, or is never: then ask `allocate`."""
+        length = self._next_skip - self.next_number
+        return length if length > 0 else 0
+
+    def allocate_run(self, count: int) -> int:
+        """The first of `count` numbers in a row, within `run_length`, for packets that are sent now."""
+        number = self.next_number
+        self.next_number = number + count
+        return number
+
     def append(self, packet: SentPacket) -> None:
         """Track a packet; numbers ascend, those left out are never acknowledged."""
         missing = packet.number - self.base - len(self.sent)
@@ -180,6 +198,28 @@ class SpaceState:
             else:
                 self.base = packet.number
         self.sent.append(packet)
+
+    def append_run(
+        self, number: int, size: int, tokens: list[Token], path: Path, ecn: int, phase: int, now: float
+    ) -> None:
+        """Track packets in flight, from `number` on, of `size` bytes and one token each. All else they have in common."""
+        space = self.space
+        packet = SentPacket(number, size, now, True, True, [tokens[0]], path, space, ecn, phase)
+        packet.note_delivery(path)
+        self.append(packet)
+        sent = self.sent
+        delivered = packet.delivered
+        delivered_time = packet.delivered_time
+        first_sent_time = packet.first_sent_time
+        is_app_limited = packet.is_app_limited
+        for token in tokens[1:]:
+            number += 1
+            packet = SentPacket(number, size, now, True, True, [token], path, space, ecn, phase)
+            packet.delivered = delivered
+            packet.delivered_time = delivered_time
+            packet.first_sent_time = first_sent_time
+            packet.is_app_limited = is_app_limited
+            sent.append(packet)
 
     def covers_skipped(self, ranges: list[int]) -> bool:
         """Whether flat half-open `ranges`, newest first, hold a number that was skipped."""

@@ -584,23 +584,60 @@ class Streams(Component):
         if not self.counts.due and not sending.has_frames() and not receiving.has_frames():
             self.pending = 0
 
+    def has_bulk(self) -> bool:
+        """Whether new data may be there that fills packets: what `write_run` is to be asked for."""
+        return self.sending.has_bulk()
+
+    def write_run(self, room: int, count: int, frames: list[bytes], tokens: list[Token]) -> None:
+        """Append at most `count` STREAM frames that fill packets of `room` bytes, and their tokens (`Sending.write_run`)."""
+        if not self.counts.due and not self.receiving.has_frames():
+            self.sending.write_run(self, room, count, frames, tokens)
+
     # --- the fate of frames -------------------------------------------------------------------------------------------------
 
     def on_acked(self, token: Token, now: float) -> None:
         """The peer has the frame."""
         kind: int = token[1]
         if kind == STREAM_DATA_TOKEN:
-            half: SendHalf = token[2]
-            if half.on_acked(token[3], token[4], token[5]):
-                self._after_sending(half)
-            elif half.room_wanted and self.send_buffer - half.buffer.size() >= self.send_buffer // 4:
-                half.room_wanted = False
-                if self.wakes or self.native:
-                    self._events.append(StreamWritable(half.stream_id))
+            self._on_data_acked(token[2], token[3], token[4], token[5])
         elif kind == RESET_TOKEN:
-            half = token[2]
+            half: SendHalf = token[2]
             if half.on_reset_acked():
                 self._after_sending(half)
+
+    def on_acked_run(self, tokens: list[Token], now: float) -> None:
+        """The peer has all these frames; those that continue each other, as bulk data does, count as one."""
+        half: SendHalf | None = None
+        start = stop = 0
+        for token in tokens:
+            if token[1] == STREAM_DATA_TOKEN:
+                _, _, sender, first, last, fin = token
+                if sender is half and first == stop and not fin:
+                    stop = last
+                    continue
+                if half is not None:
+                    self._on_data_acked(half, start, stop, False)
+                    half = None
+                if fin or sender.fin_acked:  # may be the stream's end: by itself
+                    self._on_data_acked(sender, first, last, fin)
+                else:
+                    half, start, stop = sender, first, last
+            else:
+                if half is not None:
+                    self._on_data_acked(half, start, stop, False)
+                    half = None
+                self.on_acked(token, now)
+        if half is not None:
+            self._on_data_acked(half, start, stop, False)
+
+    def _on_data_acked(self, half: SendHalf, start: int, stop: int, fin: bool) -> None:
+        """The peer has `[start, stop)` of a stream, and its end when `fin` is set."""
+        if half.on_acked(start, stop, fin):
+            self._after_sending(half)
+        elif half.room_wanted and self.send_buffer - half.buffer.size() >= self.send_buffer // 4:
+            half.room_wanted = False
+            if self.wakes or self.native:
+                self._events.append(StreamWritable(half.stream_id))
 
     def on_lost(self, token: Token, now: float) -> None:
         """Offer the frame again, as far as it still matters."""

@@ -45,6 +45,10 @@ class SendQueue:
         mask = self.mask
         return self.queues[(mask & -mask).bit_length() - 1][0]
 
+    def has_others(self, half: SendHalf) -> bool:
+        """Whether others wait at the urgency of the head."""
+        return len(self.queues[half.urgency]) > 1
+
     def next_turn(self, half: SendHalf, has_more: bool) -> None:
         """The head has written a frame: let it go, or let others of its urgency have their turn."""
         queue = self.queues[half.urgency]

@@ -65,6 +65,28 @@ class SendBuffer:
             return chunk[begin:] if begin else chunk
         return self._gather(index, begin, size, True)
 
+    def take_run(self, size: int, count: int) -> list[bytes]:
+        """As `take`, `count` times: pieces of `size` bytes each, with more bytes left behind the last."""
+        pieces: list[bytes] = []
+        while count > 0:
+            index = self.cursor
+            chunk = self.chunks[index]
+            begin = self.next_offset - self.starts[index]
+            whole = (len(chunk) - begin - 1) // size  # pieces that leave something of this chunk
+            if whole > count:
+                whole = count
+            end = begin + whole * size
+            while begin < end:
+                stop = begin + size
+                pieces.append(chunk[begin:stop])
+                begin = stop
+            self.next_offset += whole * size
+            count -= whole
+            if count > 0:
+                pieces.append(self.take(size))
+                count -= 1
+        return pieces
+
     def take_lost(self, start: int, size: int) -> bytes:
         """The bytes of a lost range, which is lost no longer."""
         lost = self.lost

@@ -40,6 +40,7 @@ DATA_BLOCKED_TOKEN: Final = 2  # limit
 STREAM_DATA_BLOCKED_TOKEN: Final = 3  # half, credit
 
 MIN_FRAME_ROOM: Final = 32  # bytes of room below which no STREAM frame is begun; its header takes 19 at most
+MIN_RUN: Final = 2 * 1200  # bytes waiting on a stream from which on its packets are built by the run
 MAX_CONTROL_FRAME: Final = 25  # the largest control frame of this room: RESET_STREAM
 
 
@@ -55,6 +56,7 @@ class Sending:
         self.blocked: deque[SendHalf] = deque()
         self.blocked_at: int = NEVER_BLOCKED  # limit for which DATA_BLOCKED was asked for
         self.blocked_due = False
+        self.min_run: int = MIN_RUN
 
     def schedule(self, half: SendHalf) -> None:
         """Queue `half` for whatever it can write."""
@@ -214,6 +216,57 @@ class Sending:
             self.new.next_turn(half, False)
             if stop < end:
                 self.schedule(half)
+
+    def has_bulk(self) -> bool:
+        """Whether the next stream in turn has data enough to fill packets of the usual size, ahead of all repairs."""
+        if self.again.mask or not self.new.mask:
+            return False
+        buffer = self.new.head().buffer
+        return buffer.end - buffer.next_offset > self.min_run
+
+    def write_run(self, owner: Component, room: int, count: int, frames: list[bytes], tokens: list[Token]) -> None:
+        """Append at most `count` STREAM frames of exactly `room` bytes, and their tokens: the payloads of whole packets.
+
+        They are what `write_data` would write into that many packets, as far as that is easily said: new data within all
+        credit, behind the stream's first packet, no stream's last. For all else there is `write_data`.
+        """
+        new = self.new
+        if self.again.mask or self.resets or self.blocked or self.blocked_due:
+            return
+        while count > 0 and new.mask:
+            half = new.head()
+            buffer = half.buffer
+            start = buffer.next_offset
+            if start >= 0x40000000:
+                prefix, length, above = 0xC000000000000000, 8, 1 << 62
+            elif start >= 0x4000:
+                prefix, length, above = 0x80000000, 4, 0x40000000
+            elif start >= 0x40:
+                prefix, length, above = 0x4000, 2, 0x4000
+            else:
+                return
+            header = half.head_offset
+            size = room - len(header) - length
+            stop = buffer.end if buffer.end < half.credit else half.credit
+            if stop > start + self.limit - self.sent:
+                stop = start + self.limit - self.sent
+            turns = (stop - start - 1) // size  # whole frames that leave something to write
+            if turns > count:
+                turns = count
+            if start + (turns - 1) * size >= above:
+                turns = (above - start + size - 1) // size  # those behind take a longer offset
+            if turns > 1 and half.incremental and new.has_others(half):
+                turns = 1
+            if turns <= 0:
+                return
+            for data in buffer.take_run(size, turns):
+                stop = start + size
+                frames.append(header + (start | prefix).to_bytes(length, "big") + data)
+                tokens.append((owner, STREAM_DATA_TOKEN, half, start, stop, False))
+                start = stop
+            self.sent += turns * size
+            count -= turns
+            new.next_turn(half, True)
 
     def _write_again(self, packet: PacketBuilder, owner: Component) -> None:
         """One frame that needs no credit: lost data, else a FIN or an announcement without data."""

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.recovery import Bench, Recorder, make_path
+from helpers.recovery import Bench, Ledger, Recorder, make_path
+from quicio.quic.component import Wants
 from quicio.quic.congestion.base import CongestionController
 from quicio.quic.paths.ecn import CAPABLE, FAILED
 from quicio.quic.recovery.loss import MAX_PTO
-from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, SentPacket
 from quicio.quic.wire.constants import (
     ACK,
     APPLICATION,
@@ -970,3 +971,79 @@ def test_row_7_settled_packets_are_not_visited_again() -> None:
     state = bench.loss.spaces[APPLICATION]
     assert len(state.sent) <= 4
     assert state.base >= numbers[-4]
+
+
+# --- runs of packets ----------------------------------------------------------------------------------------------------
+
+
+def books(bench: Bench) -> list[object]:
+    """All that loss detection and the path know of what was sent."""
+    state = bench.loss.spaces[APPLICATION]
+    path = bench.path
+    packets = [
+        packet
+        and [
+            getattr(packet, name)
+            for name in SentPacket.__slots__
+            if name not in ("path", "tokens", "lost_time", "episode")
+        ]
+        for packet in state.sent
+    ]
+    return [
+        packets,
+        [packet and [token[1] for token in packet.tokens] for packet in state.sent],
+        [state.base, state.eliciting_in_flight, state.last_eliciting_time, state.ect0_sent, state.unanswered],
+        [path.in_flight, path.first_sent_time, path.delivered_time, path.ecn.sent, path.ecn.state],
+        [bench.loss.deadline, sum(size for _, size, _ in bench.controller.sent), bench.controller.sent[-1][2]],
+    ]
+
+
+@pytest.mark.parametrize("ecn", [0, 2])
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_a_run_leaves_the_books_as_its_packets_would_one_by_one(count: int, ecn: int) -> None:
+    benches = [Bench(), Bench()]
+    for bench in benches:
+        by_run = bench is benches[1]
+        for now in (1.0, 1.25, 2.5):  # from nothing in flight, on top of others, and application-limited
+            if by_run:
+                number = bench.loss.spaces[APPLICATION].allocate_run(count)
+                tokens = [(bench.ledger, (APPLICATION, number + index)) for index in range(count)]
+                bench.loss.on_sent_run(number, 1200, tokens, bench.path, ecn, 1, now)
+            else:
+                number = bench.send(now, ecn=ecn, phase=1)
+                for _ in range(count - 1):
+                    bench.send(now, ecn=ecn, phase=1)
+            if now == 1.25:
+                bench.ack(now + 0.5, number)
+                bench.loss.on_app_limited(bench.path)
+        bench.loss.check_invariants()
+    assert books(benches[0]) == books(benches[1])
+    assert benches[0].ledger.acked == benches[1].ledger.acked
+    state = benches[1].loss.spaces[APPLICATION]
+    assert [packet.is_app_limited for packet in state.sent[-count:] if packet is not None] == [True] * count
+
+
+def test_a_run_may_begin_behind_a_skipped_number() -> None:
+    bench = Bench()
+    bench.send(1.0)
+    state = bench.loss.spaces[APPLICATION]
+    state.next_number += 1
+    bench.loss.on_sent_run(state.allocate_run(2), 1200, [(bench.ledger, 7), (bench.ledger, 8)], bench.path, 0, 0, 1.0)
+    assert [packet and packet.number for packet in state.sent] == [0, None, 2, 3]
+    bench.loss.check_invariants()
+
+
+def test_tokens_of_one_ack_end_in_the_order_of_their_packets_whoever_wrote_them() -> None:
+    bench = Bench()
+    other = Ledger(Wants())
+    fates: list[object] = []
+    bench.ledger.acked = other.acked = fates
+    for number in range(4):
+        bench.send(1.0)
+        packet = bench.loss.spaces[APPLICATION].sent[-1]
+        assert packet is not None
+        packet.tokens.append((other, f"other {number}"))
+    bench.loss.spaces[APPLICATION].sent[1].tokens.pop(0)  # type: ignore[union-attr]  # it was sent above
+    bench.ack(2.0, 0, 1, 2, 3)
+    expected: list[object] = [(APPLICATION, 0), "other 0", "other 1", (APPLICATION, 2), "other 2"]
+    assert fates == [*expected, (APPLICATION, 3), "other 3"]

@@ -52,6 +52,23 @@ def test_row_6_application_numbers_are_skipped_at_random_distances_scaled_to_the
         assert state.next_number - state.skipped[-1] <= 2 * least + 1
 
 
+def test_row_6_runs_of_numbers_end_where_one_is_skipped() -> None:
+    """Row 6: the same numbers are skipped as when they are taken one by one."""
+    singles, runs = (SpaceState(APPLICATION, random.Random(7).random) for _ in range(2))
+    numbers: list[int] = []
+    while len(numbers) < 3000:
+        count = min(runs.run_length(), 50)
+        if count:
+            first = runs.allocate_run(count)
+            numbers += range(first, first + count)
+        else:
+            numbers.append(runs.allocate(0.0))
+    assert numbers == [singles.allocate(0.0) for _ in numbers]
+    assert runs.skipped == singles.skipped
+    assert len(runs.skipped) > 40
+    assert SpaceState(HANDSHAKE, random.Random(7).random).run_length() == 0  # no runs there
+
+
 def test_the_memory_of_skipped_numbers_is_bounded() -> None:
     state = SpaceState(APPLICATION, random.Random(7).random)
     for _ in range(MIN_SKIP_DISTANCE * 2 * (MAX_SKIPPED_NUMBERS + 10)):

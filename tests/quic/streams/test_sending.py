@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.streams import Pair, Side, parse
+from helpers.streams import ROOM, Pair, Side, parse
+from quicio.quic.component import Token
 from quicio.quic.events import StopSendingReceived, StreamDelivered, StreamWritable
 from quicio.quic.streams import stream as states
-from quicio.quic.streams.sending import MIN_FRAME_ROOM
+from quicio.quic.streams.sending import MIN_FRAME_ROOM, MIN_RUN
 from quicio.quic.wire import constants as c
 from quicio.quic.wire.packet_builder import PacketBuilder
 
@@ -327,3 +328,142 @@ def test_nothing_is_said_of_a_limit_that_has_risen() -> None:
     pair.client.streams.send(4, bytes(3000), False)
     pair.client.streams.on_max_stream_data(0, 3000)
     assert c.STREAM_DATA_BLOCKED not in pair.client.write().frame_types()
+
+
+# --- runs of packets --------------------------------------------------------------------------------------------------
+
+
+def plain(tokens: list[Token]) -> list[tuple[object, ...]]:
+    """Tokens without their owner, a half by its ID."""
+    return [(token[1], token[2].stream_id, *token[3:]) for token in tokens]
+
+
+@given(
+    offsets=st.lists(st.sampled_from([0, 40, 64, 16000, 16384, (1 << 30) - 3000, 1 << 30]), min_size=1, max_size=3),
+    chunks=st.lists(st.sampled_from([1, 700, 1159, 2400, 9000]), min_size=1, max_size=6),
+    urgencies=st.lists(st.tuples(st.sampled_from([2, 3]), st.booleans()), min_size=3, max_size=3),
+    credit=st.sampled_from([1 << 20, 5000, 1160]),
+    count=st.integers(1, 12),
+    fin=st.booleans(),
+)
+def test_a_run_holds_the_frames_that_packets_would_get_one_by_one(
+    offsets: list[int], chunks: list[int], urgencies: list[tuple[int, bool]], credit: int, count: int, fin: bool
+) -> None:
+    """The same bytes and tokens, and the same state behind them, whatever cuts the run short."""
+    sides = []
+    for _ in range(2):
+        side = open_pair(max_stream_data=1 << 41).client
+        for index, offset in enumerate(offsets):
+            stream_id = 4 * index
+            side.streams.set_priority(stream_id, *urgencies[index])
+            half = side.streams.streams[stream_id].send
+            assert half is not None
+            half.buffer.next_offset = half.buffer.end = half.buffer.acked_to = offset
+            side.streams.sending.sent += offset
+            for size in chunks:
+                side.streams.send(stream_id, bytes((index + size & 0xFF,)) * size, False)
+            side.streams.send(stream_id, b"", fin)
+        side.streams.sending.limit = side.streams.sending.sent + credit
+        sides.append(side)
+    runs, singles = sides
+    frames: list[bytes] = []
+    tokens: list[Token] = []
+    runs.streams.write_run(ROOM, count, frames, tokens)
+    assert len(frames) == len(tokens) <= count
+    assert all(len(frame) == ROOM for frame in frames)
+    packets = [singles.write() for _ in frames]
+    assert frames == [packet.payload for packet in packets]
+    assert plain(tokens) == plain([token for packet in packets for token in packet.tokens])
+    runs.streams.check_invariants()
+    # What is left is written alike by both.
+    assert [packet.payload for packet in runs.write_all()] == [packet.payload for packet in singles.write_all()]
+
+
+def test_bulk_data_goes_by_the_run_and_nothing_else_does() -> None:
+    side = open_pair().client
+    streams = side.streams
+    frames: list[bytes] = []
+    tokens: list[Token] = []
+    assert not streams.has_bulk()
+    streams.send(0, bytes(MIN_RUN), False)
+    assert not streams.has_bulk()
+    streams.send(0, bytes(20_000), False)
+    assert streams.has_bulk()
+    streams.write_run(ROOM, 8, frames, tokens)
+    assert frames == []  # the first frame of a stream has no offset
+    first = side.write()
+    streams.write_run(ROOM, 8, frames, tokens)
+    assert [frame[0] for frame in frames] == [0x0C] * 8
+    assert [token[3] for token in tokens] == [1158 + 1156 * index for index in range(8)]
+    first.lost()
+    assert not streams.has_bulk()  # repairs go first
+    streams.write_run(ROOM, 8, frames, tokens)
+    assert len(frames) == 8
+    side.write()
+    assert streams.has_bulk()
+    streams.send(4, b"", False)
+    streams.reset(4, 1)
+    streams.write_run(ROOM, 8, frames, tokens)
+    assert len(frames) == 8  # RESET_STREAM waits
+    side.write()
+    streams.counts.local[0].maximum = 2
+    assert streams.open(False) is None
+    streams.write_run(ROOM, 8, frames, tokens)
+    assert len(frames) == 8  # STREAMS_BLOCKED waits
+
+
+def acked_one_by_one_and_together(order: list[int], chunk: int = 3000, room_at: bool = True) -> None:
+    """Two senders of 9 packets, the last with FIN, whose packets are acknowledged in `order`."""
+    sides = [open_pair().client for _ in range(2)]
+    outcomes = []
+    for side in sides:
+        side.streams.native = True
+        for _ in range(3):
+            side.streams.send(0, bytes(chunk), False)
+        side.streams.send(0, b"", True)
+        if room_at:
+            side.streams.send_buffer = 3 * chunk
+            assert side.streams.send_room(0) == 0
+        tokens = [token for packet in side.write_all() for token in packet.tokens]
+        ended = [tokens[index] for index in order]
+        if side is sides[0]:
+            for token in ended:
+                side.streams.on_acked(token, 0.0)
+        else:
+            side.streams.on_acked_run(ended, 0.0)
+        side.streams.check_invariants()
+        buffered = side.streams.buffered(0)
+        outcomes.append((buffered, [type(event) for event in side.events], 0 in side.streams.streams))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [0, 1, 2, 3, 4, 5, 6, 7],
+        [0, 1, 2, 3, 4, 5, 6],
+        [7, 0, 1, 2, 3, 4, 5, 6],
+        [1, 2, 3, 0, 5, 6, 7],
+        [4, 5, 6, 7],
+        [0, 0, 1, 1],
+    ],
+)
+def test_acknowledgements_count_the_same_together_as_one_by_one(order: list[int]) -> None:
+    acked_one_by_one_and_together(order)
+    acked_one_by_one_and_together(order, room_at=False)
+
+
+def test_a_run_of_acknowledgements_may_hold_other_frames() -> None:
+    side = open_pair().client
+    streams = side.streams
+    streams.native = True
+    streams.send(0, bytes(3000), False)
+    streams.send(4, bytes(1500), False)
+    tokens = [token for packet in side.write_all() for token in packet.tokens]
+    streams.reset(4, 9)
+    tokens[2:2] = side.write().tokens
+    streams.on_acked_run(tokens, 0.0)
+    assert (streams.buffered(0), 4 in streams.streams) == (0, True)
+    half = streams.streams[4].send
+    assert half is not None
+    assert half.state == states.SEND_RESET_RECVD

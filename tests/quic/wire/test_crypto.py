@@ -165,6 +165,31 @@ def test_sealing_stops_at_the_confidentiality_limit_with_a_reserve() -> None:
     assert key.sealed == 1000
 
 
+@all_suites
+def test_a_run_is_sealed_as_its_packets_would_be(suite: int) -> None:
+    singles, runs = (crypto.SealingKey(secret_for(suite), suite, VERSION_1) for _ in range(2))
+    payloads = [bytes((size,)) * size for size in (20, 200, 3)]
+    for number, length in ((0, 2), (0xFFFE, 2), (0x12345678, 3), (1 << 40, 4)):
+        sealed = runs.seal_run(number, b"header", length, payloads)
+        shown = [(number + index) % (1 << 8 * length) for index in range(3)]
+        headers = [b"header" + truncated.to_bytes(length, "big") for truncated in shown]
+        assert sealed == [singles.seal(number + index, headers[index], payloads[index]) for index in range(3)]
+    assert runs.sealed == singles.sealed == 12
+
+
+def test_a_run_ends_where_the_confidentiality_limit_speaks_up() -> None:
+    """Security row 28: what `sealable` allows goes without an error, the packet after that is the one that raises."""
+    key = crypto.SealingKey(bytes(32), 0x1301, VERSION_1, confidentiality_limit=1000)
+    assert key.sealable() == 1000 - crypto.CLOSING_RESERVE
+    key.seal_run(0, b"", 2, [b""] * (key.sealable() - 1))
+    assert key.sealable() == 1
+    key.seal(1, b"", b"")
+    assert key.sealable() == 0
+    with pytest.raises(QuicConnectionError):
+        key.seal(2, b"", b"")
+    assert key.sealable() == crypto.CLOSING_RESERVE
+
+
 def test_tiny_confidentiality_limits_hold_too() -> None:
     key = crypto.SealingKey(bytes(32), 0x1301, VERSION_1, confidentiality_limit=1)
     key.seal(0, b"", b"")
