@@ -353,17 +353,30 @@ class Endpoint:
         if len(datagrams) == 1:
             self._receive_run(received, destination_cid_of(datagrams[0], self.connection_id_length), now)
             return
-        # A batch of one peer may hold several connections: hand on runs of one ID.
+        if datagrams:
+            # Nearly every batch: short headers, all of one connection.
+            cid = datagrams[0][1 : 1 + self.connection_id_length]
+            for datagram in datagrams:
+                if not datagram.startswith(cid, 1) or datagram[0] & 0x80:
+                    break
+            else:
+                if len(cid) == self.connection_id_length:
+                    self._receive_run(received, cid, now)
+                    return
+            self._receive_runs(received, now)
+
+    def _receive_runs(self, received: Received, now: float) -> None:
+        """A batch of one peer may hold several connections: hand on runs of one ID."""
+        datagrams = received.datagrams
         start = 0
-        current = destination_cid_of(datagrams[0], self.connection_id_length) if datagrams else None
+        current = destination_cid_of(datagrams[0], self.connection_id_length)
         for index in range(1, len(datagrams)):
             cid = destination_cid_of(datagrams[index], self.connection_id_length)
             if cid != current:
                 self._receive_run(self._part(received, start, index), current, now)
                 start = index
                 current = cid
-        if datagrams:
-            self._receive_run(received if start == 0 else self._part(received, start, len(datagrams)), current, now)
+        self._receive_run(received if start == 0 else self._part(received, start, len(datagrams)), current, now)
 
     def _part(self, received: Received, start: int, stop: int) -> Received:
         return Received(received.datagrams[start:stop], received.remote, received.local, received.ecn)
@@ -424,6 +437,10 @@ class Endpoint:
             else:
                 self._reset(datagram, cid, received)
             return
+        waiting = self._undecided.get((cid, received.remote))
+        if waiting is not None:  # more of its first flight: early data comes in small datagrams, too
+            waiting.add(datagram)
+            return
         if len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE or not self.is_listening:
             self.datagrams_dropped += 1
             return
@@ -474,10 +491,6 @@ class Endpoint:
             return
         if self._decided.get(key, -inf) > now:  # a ClientHello takes several datagrams: one decision is for all of them
             self.datagrams_dropped += 1
-            return
-        waiting = self._undecided.get(key)
-        if waiting is not None:
-            waiting.add(datagram)
             return
         original_cid: bytes | None = None  # of a client that was sent a Retry
         if header.token[:1] == RETRY_TOKEN_FORMAT:

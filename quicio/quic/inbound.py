@@ -54,6 +54,7 @@ from quicio.quic.wire.frames import IN_HANDSHAKE, IN_INITIAL, IN_ONE_RTT, IN_ZER
 from quicio.quic.wire.headers import (
     HANDSHAKE_PACKET,
     INITIAL_PACKET,
+    LONG_HEADER_BIT,
     LongHeader,
     decode_packet_number,
     is_known_version,
@@ -129,7 +130,7 @@ class Inbound:
         self.parts = parts
         self._dispatcher = dispatcher
         self._negotiation = negotiation
-        self._cid_length = cid_length
+        self._sample_end = 1 + cid_length + SAMPLE_OFFSET + SAMPLE_SIZE  # of a short header; its packets are no shorter
         self._unpack_header: Callable[[bytes], tuple[Any, ...]] = Struct(f">B{cid_length}sI").unpack_from
         self._next: NextHeader | None = None
         self._run_half: ReceiveHalf | None = None
@@ -158,25 +159,33 @@ class Inbound:
         self._ecn = received.ecn
         self._now = now
         self._any_authentic = False
+        datagrams = received.datagrams
+        sizes = list(map(len, datagrams))
+        size = sum(sizes)
+        path.bytes_received += size
+        self.bytes_received += size
+        opening = parts.keys.opening[EPOCH_ONE_RTT]
+        if opening is not None and sizes and min(sizes) >= self._sample_end:
+            self._open_burst(opening, datagrams)
+        else:
+            self._receive_mixed(datagrams)
+        if parts.handshake.new_keys:
+            self._retry_waiting()
+        self._end_burst(now)
+
+    def _receive_mixed(self, datagrams: list[bytes]) -> None:
+        """A batch of the handshake, or one with datagrams too short for a packet."""
         short: list[bytes] = []
-        for datagram in received.datagrams:
-            size = len(datagram)
-            path.bytes_received += size
-            self.bytes_received += size
-            if size == 0:
-                continue
-            if datagram[0] & 0x80:
+        for datagram in datagrams:
+            if datagram and datagram[0] & LONG_HEADER_BIT:
                 if short:
                     self._receive_short(short)
                     short = []
                 self._receive_long(datagram)
-            else:
+            elif datagram:
                 short.append(datagram)
         if short:
             self._receive_short(short)
-        if parts.handshake.new_keys:
-            self._retry_waiting()
-        self._end_burst(now)
 
     def _end_burst(self, now: float) -> None:
         parts = self.parts
@@ -378,31 +387,27 @@ class Inbound:
                 if not self._is_reset(datagram):
                     self._wait(datagram, 0, EPOCH_ONE_RTT)
             return
-        cid_end = 1 + self._cid_length
-        sample_start = cid_end + SAMPLE_OFFSET
-        sample_end = sample_start + SAMPLE_SIZE
-        samples: list[bytes] = []
         usable: list[bytes] = []
         for datagram in datagrams:
-            if len(datagram) >= sample_end:
-                samples.append(datagram[sample_start:sample_end])
+            if len(datagram) >= self._sample_end:
                 usable.append(datagram)
             else:
                 self.packets_dropped += 1
                 if self._is_reset(datagram):
                     return
-        self._open_burst(opening, usable, opening.masks(samples))
-        if not parts.keys.confirmed or parts.handshake.new_keys:
-            parts.after_crypto(self._now)
+        self._open_burst(opening, usable)
 
-    def _open_burst(self, opening: OpeningKey, datagrams: list[bytes], masks: bytes) -> None:
-        """Open 1-RTT packets; `masks` are those of their header protection, one after the other.
+    def _open_burst(self, opening: OpeningKey, datagrams: list[bytes]) -> None:
+        """Open datagrams that are no shorter than `_sample_end`, nearly all of them 1-RTT packets.
 
         The fast way: a packet whose header is the one that the last packet leads to expect (`NextHeader`, the next number)
-        is opened here. If besides its payload goes on with the stream where the last one ended, it belongs to the *run*
-        (`Run`): its data is appended, and what packets and bytes count for is told once, when the run ends. Every other
-        packet is delivered by itself, in its order, and what to expect is looked up again behind it.
+        is opened here. If besides its payload goes on with the stream where the last one ended, it belongs to a *run*:
+        its data is appended, and what packets and bytes count for is told once, when the run ends. Every other packet is
+        delivered by itself, in its order, and what to expect is looked up again behind it.
         """
+        sample_end = self._sample_end
+        sample_start = sample_end - SAMPLE_SIZE
+        masks = opening.masks([datagram[sample_start:sample_end] for datagram in datagrams])
         keys = self.parts.keys
         tracker = self.parts.acks.trackers[APPLICATION]
         unpack = self._unpack_header
@@ -435,6 +440,8 @@ class Inbound:
             if payload:
                 keys.note_in_order(number, self._now)
                 self._deliver(payload, APPLICATION, EPOCH_ONE_RTT, IN_ONE_RTT, number, destination)
+            elif first & LONG_HEADER_BIT:  # its mask was made in vain
+                self._receive_long(datagram)
             elif not self._open_short(datagram, first, destination, number_bits):
                 return
             first_number = number = tracker.largest + 1
@@ -445,6 +452,8 @@ class Inbound:
                 shape, cid, shift, wrap, number_size, number_end, visible, decrypt, iv = header.values
         if number > first_number:
             self._end_run(first_number, number, offset)
+        if not keys.confirmed or self.parts.handshake.new_keys:
+            self.parts.after_crypto(self._now)
 
     def _open_short(self, datagram: bytes, first: int, cid: bytes, number_bits: int) -> bool:
         """Open one 1-RTT packet, of whose header the protection is removed. False: it was a stateless reset.
