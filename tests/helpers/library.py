@@ -65,9 +65,11 @@ class Pair:
         self.server_handler: Callable[[Any], Any] = lambda event: None
         self.to_server: list[bytes] = []  # all datagrams that were sent, for whoever looks at the wire
         self.to_client: list[bytes] = []
-        self.client = connection(configuration=library.client_configuration(**(client or {})), **(client_options or {}))
+        self.client: Any = connection(
+            configuration=library.client_configuration(**(client or {})), **(client_options or {})
+        )
         self.client.connect(SERVER, now=self.now)
-        self.server = connection(
+        self.server: Any = connection(
             configuration=library.server_configuration(**(server or {})),
             original_destination_connection_id=self.client.original_destination_connection_id,
             **(server_options or {}),

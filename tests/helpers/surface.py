@@ -40,7 +40,7 @@ DIFFERENCES: Final = {
         "The default cannot be changed by accident; calls are the same.",
     ),
 }
-"""The deliberate differences of names and signatures: where, what `compare` says, and why. `docs/reference/aioquic.md` has them."""
+"""The deliberate differences of names and signatures: where, what `compare` says, and why (`docs/reference/aioquic.md`)."""
 
 _REFERENCE: Final = Path(__file__).parent.parent / "surface" / "reference.json"
 _ROUTINES: Final = ("function", "coroutine function", "async context manager function")

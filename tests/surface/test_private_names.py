@@ -23,7 +23,7 @@ def test_the_peers_address_is_found_on_the_first_network_path(library: Library) 
 def test_a_proxy_reads_how_the_connection_was_closed(library: Library) -> None:
     """mitmproxy, py-libp2p: `_close_event`, before the event itself comes."""
     pair = Pair(library).connected()
-    assert pair.client._close_event is None
+    assert not pair.client._close_event
     pair.client.close(error_code=5, reason_phrase="enough")
     closing = pair.client._close_event
     assert (closing.error_code, closing.frame_type, closing.reason_phrase) == (5, None, "enough")
@@ -47,7 +47,7 @@ def test_a_proxy_compares_the_state(library: Library) -> None:
 def test_a_host_asks_whether_the_handshake_is_complete(library: Library) -> None:
     """py-libp2p: `_handshake_complete`."""
     pair = Pair(library)
-    assert pair.client._handshake_complete is False
+    assert not pair.client._handshake_complete
     pair.connected()
     assert pair.client._handshake_complete is True
     assert pair.server._handshake_complete is True
@@ -125,7 +125,7 @@ def test_the_peers_certificates_are_read(library: Library) -> None:
     """mitmproxy, py-libp2p: `tls._peer_certificate`, `tls._peer_certificate_chain`."""
     who = identity()[0]
     pair = Pair(library, server={"certificate_chain": [who.chain[0]]})
-    assert pair.client.tls._peer_certificate is None
+    assert not pair.client.tls._peer_certificate
     pair.connected()
     assert pair.client.tls._peer_certificate == who.chain[0]
     assert pair.client.tls._peer_certificate.public_key() == make_key("p256", 78).public_key()
@@ -145,7 +145,7 @@ def test_the_cipher_suite_is_named(library: Library) -> None:
 def test_the_peers_datagram_limit_is_read(library: Library) -> None:
     """mitmproxy, pywebtransport: `_remote_max_datagram_frame_size`."""
     pair = Pair(library, server={"max_datagram_frame_size": 1350})
-    assert pair.client._remote_max_datagram_frame_size is None
+    assert not pair.client._remote_max_datagram_frame_size
     pair.connected()
     assert pair.client._remote_max_datagram_frame_size == 1350
     assert pair.server._remote_max_datagram_frame_size is None
