@@ -66,7 +66,14 @@ class Acceptor(ObjectReceiveStream[S], Listener[S], Generic[S]):
             async with stream:
                 await handler(stream)
 
-        await serve_each(self.receive, run, task_group, on_error)
+        await serve_each(self._receive_all, run, task_group, on_error)
+
+    async def _receive_all(self) -> list[S]:
+        """The streams that are there, at least one."""
+        await self._mailbox.wait()
+        states = list(self._mailbox.items)
+        self._mailbox.items.clear()
+        return [self._kind(self._table, state, self._attributes) for state in states]
 
     async def aclose(self) -> None:
         """Take no more: streams that wait here, and those that come, are reset and stopped."""

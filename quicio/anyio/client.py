@@ -14,13 +14,14 @@ import logging
 import socket as socket_module
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from quicio.anyio.addresses import open_towards, resolve, resolve_local
+from quicio.anyio.addresses import bind, open_towards, resolve, resolve_local
 from quicio.anyio.application import Application
 from quicio.anyio.connection import BaseConnection, Connection
 from quicio.anyio.dialling import Race, interleaved
@@ -31,6 +32,7 @@ from quicio.anyio.stream import ReceiveStream, Stream
 from quicio.errors import Address, ALPNError, CertificateError, ConnectError, HandshakeTimeout, QuicError
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.endpoint import Endpoint
+from quicio.quic.racing import RacingConnection
 from quicio.udp.socket import UdpSocket
 
 __all__ = ["BaseConnecting", "Connecting", "connect"]
@@ -54,6 +56,7 @@ def connect(
     local_host: str | None = None,
     local_port: int = 0,
     socket: socket_module.socket | None = None,
+    early_data: bool = False,
     stream_handler: StreamHandler | None = None,
     on_error: OnError = log_error,
 ) -> AbstractAsyncContextManager[Connection]:
@@ -65,8 +68,14 @@ def connect(
 
     The addresses of `host` are tried in the resolver's order with the families alternating, each for at most
     `configuration.handshake_timeout` seconds and the next one a quarter of a second after it; the first to complete its
-    handshake is taken (RFC 8305). When none works, entering raises `ConnectError` or a subclass (`HandshakeTimeout`, `CertificateError`, `ALPNError`), which names
-    every address that was tried. A call without ALPN protocols, or with a port that is none, raises `ValueError`.
+    handshake is taken (RFC 8305). When none works, entering raises `ConnectError` or a subclass (`HandshakeTimeout`,
+    `CertificateError`, `ALPNError`), which names every address that was tried. A call without ALPN protocols, or with a port
+    that is none, raises `ValueError`.
+
+    With `early_data`, and a ticket that allows it in `configuration.session_ticket` or `session_store`, the body starts before
+    the handshake is complete. What it sends until then can be recorded and sent to the server again by others (RFC 9001
+    §9.2): send what may happen twice, or `await connection.wait_handshake()` first. That also tells whether the server took
+    it; what it refuses is sent again, or raises `EarlyDataRejected` where the protocol has become another one.
 
     Left normally, the connection finishes its streams within `configuration.linger` seconds and closes with
     `configuration.codes.no_error`; what the peer had not acknowledged by then raises `NotDelivered`. Left by an exception it
@@ -80,6 +89,7 @@ def connect(
         configuration,
         local=(local_host, local_port),
         socket=socket,
+        early_data=early_data,
         stream_handler=stream_handler,
         on_error=on_error,
     )
@@ -119,6 +129,7 @@ class BaseConnecting(Scope[C]):
         local: tuple[str | None, int] = (None, 0),
         socket: socket_module.socket | None = None,
         driver: Driver | None = None,
+        early_data: bool = False,
         stream_handler: Handler[Any] | None = None,
         on_error: OnError = log_error,
         application: ApplicationFactory | None = None,
@@ -127,7 +138,7 @@ class BaseConnecting(Scope[C]):
             raise ValueError(f"{port} is no port to connect to: ports are 1 to 65535")
         self._host = host
         self._port = port
-        self._configuration = configuration
+        self._configuration = configuration.replaced(early_data=early_data)
         self._local = local
         self._socket = socket
         self._shared_driver = driver
@@ -168,6 +179,9 @@ class BaseConnecting(Scope[C]):
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     async def _dial(self, addresses: list[Address], group: TaskGroup) -> C:
+        configuration = self._configuration
+        if configuration.early_data and (configuration.session_ticket or configuration.session_store) is not None:
+            return await self._dial_early(addresses, group)
         race = Race(lambda address: self._attempt(address, group), self._discard)
         connection = await race.run(interleaved(addresses))
         if connection is None:
@@ -196,6 +210,40 @@ class BaseConnecting(Scope[C]):
                 driver.stop()
             raise
         driver.on_refused = None
+        return connection
+
+    async def _dial_early(self, addresses: list[Address], group: TaskGroup) -> C:
+        """One connection for all addresses: what it sends early goes to whichever answers, and only one of them acts on it."""
+        driver = self._shared_driver or self._driver
+        is_own = driver is None and self._socket is None
+        if driver is None:
+            local_host, local_port = self._local
+            local = (await resolve_local(local_host, local_port))[0]
+            udp = bind(local, local_port) if self._socket is None else UdpSocket(self._socket)
+            self._driver = driver = self._new_driver(udp, group)
+        addresses = [address for address in interleaved(addresses) if is_reached(address, driver)]
+        if not addresses:
+            raise ConnectError(f"cannot connect to {self._host}: a socket of IPv4 reaches none of its addresses")
+        quic = driver.endpoint.prepare(self._configuration, partial(RacingConnection, addresses=addresses))
+        assert isinstance(quic, RacingConnection)
+        quic.connect(addresses[0], driver.now())
+        link = driver.adopt(quic)
+        connection = self.connection_type(
+            link, self._configuration, owns_socket=self._shared_driver is None, application=self._application
+        )
+        if is_own:
+            watch_refusals(driver, link, quic)
+        link.flush()
+        if quic.tls.early_data_offered:
+            return connection
+        try:
+            await link.wait_established()
+        except anyio.get_cancelled_exc_class():
+            link.close(self._configuration.codes.cancelled)
+            raise
+        except ConnectError as error:
+            attempts: list[tuple[Address, Exception]] = [(address, error) for address in addresses]
+            raise summary(self._host, attempts, self._configuration.alpn_protocols or ()) from error
         return connection
 
     def _discard(self, connection: C) -> None:
@@ -282,9 +330,26 @@ class Connecting(BaseConnecting[Connection]):
     connection_type: type[Connection] = Connection
 
 
+def is_reached(address: Address, driver: Driver) -> bool:
+    """Whether the family of the driver's socket reaches the address."""
+    return ":" not in address[0] or driver.engine.family != socket_module.AF_INET
+
+
+def watch_refusals(driver: Driver, link: Link, quic: RacingConnection) -> None:
+    """Tell a connection that is being made which addresses ICMP says nobody listens at, until it has one."""
+
+    def on_unreachable(address: Address) -> None:
+        quic.refuse(address)
+        link.drain()
+        link.flush()
+
+    driver.watch_unreachable(on_unreachable)
+    quic.on_settled = lambda: driver.watch_unreachable(None)
+
+
 def reaching(address: Address, driver: Driver) -> Driver:
     """The driver, if its socket's family reaches the address; else `OSError`."""
-    if ":" in address[0] and driver.engine.family == socket_module.AF_INET:
+    if not is_reached(address, driver):
         raise OSError(errno.EAFNOSUPPORT, f"a socket of IPv4 cannot reach {address[0]}")
     return driver
 

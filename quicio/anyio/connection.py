@@ -195,6 +195,7 @@ class BaseConnection(TypedAttributeProvider):
             await checkpoint()
             return
         application = link.application
+        link.driver.settle_now()
         try:
             await checkpoint()
             with anyio.move_on_after(self._configuration.linger):

@@ -63,6 +63,7 @@ class Driver:
         self.failure: BaseException | None = None
         self.is_stopped: bool = False
         self.on_refused: Callable[[OSError], None] | None = None  # while connecting on a socket of its own
+        self._on_unreachable: Callable[[Address], None] | None = None  # while connecting to one of several addresses
         self.on_failure: list[Callable[[], None]] = []  # called once, when a failure of the driver ends it
         self._links: dict[QuicConnection, Link] = {}
         self._drained_after_sending: set[Link] = set()
@@ -70,7 +71,6 @@ class Driver:
         self.now: Callable[[], float] = self.waiting.now
         self._in_turn = False
         self._pump: Pump | None = None  # once started
-        self._group: TaskGroup | None = None  # likewise
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -116,8 +116,13 @@ class Driver:
 
     def settle_soon(self) -> None:
         """As `settle`, two scheduler turns later: for those who yield anyway, so that they share what is sent."""
-        if self._pump is not None:
+        if self._pump is not None and not self.is_stopped:
             self._pump.settle_soon()
+
+    def settle_now(self) -> None:
+        """Do now what `settle_soon` was asked for, if it was."""
+        if self._pump is not None and self._pump.is_settling:
+            self.settle()
 
     def read(self) -> bool:
         """The socket is readable. True: more is there, call again soon."""
@@ -161,9 +166,21 @@ class Driver:
             self._in_turn = False
         if self.on_refused is not None:
             self._look_for_refusal(self.on_refused)
+        if self._on_unreachable is not None:
+            self._look_for_unreachable(self._on_unreachable)
         if self._pump is not None and not self.is_stopped:
             self._pump.look()
         return more
+
+    def watch_unreachable(self, on_unreachable: Callable[[Address], None] | None) -> None:
+        """Have `on_unreachable` called with addresses of which ICMP says that nobody is there; None ends it."""
+        self._on_unreachable = on_unreachable
+        self.engine.watch_errors(on_unreachable is not None)
+
+    def _look_for_unreachable(self, on_unreachable: Callable[[Address], None]) -> None:
+        while (error := self.engine.next_error()) is not None:
+            if error[0] in REFUSALS:
+                on_unreachable(error[1])
 
     def _look_for_refusal(self, on_refused: Callable[[OSError], None]) -> None:
         error = self.engine.last_error
@@ -188,19 +205,7 @@ class Driver:
 
     def start(self, group: TaskGroup) -> None:
         """Begin, with tasks in a task group that outlives the connections where tasks are needed."""
-        self._group = group
         self._pump = start_pump(self, group, self.waiting)
-
-    def swap(self, udp: UdpSocket) -> UdpSocket:
-        """Exchange the socket under the connections. Returns the old one, still open."""
-        assert self._pump is not None
-        assert self._group is not None
-        self._pump.stop()
-        old = self.engine.swap(udp, self.now())
-        self.local_address = self.engine.local_address
-        self._pump = start_pump(self, self._group, self.waiting)
-        self.settle()
-        return old
 
     def swap(self, udp: UdpSocket) -> UdpSocket:
         """Go on with another socket. Returns the old one, still open, for the caller to close or to swap back."""
@@ -217,13 +222,14 @@ class Driver:
         """End the wake-ups and close the socket. What connections wanted to send was sent by `Link.close`, or never is."""
         if not self.engine.is_closed:
             self._stop_pump()
+            if self._pump is not None:
+                self._pump.leave_socket()
             self.engine.close()
 
     def _stop_pump(self) -> None:
         self.is_stopped = True
         if self._pump is not None:
             self._pump.stop()
-            self._pump = None
 
 
 async def end_drivers(drivers: list[Driver], error: BaseException | None, codes: ErrorCodes, linger: float) -> None:

@@ -21,8 +21,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import anyio
+
 from quicio.anyio.waiting import Waiter, wake
-from quicio.errors import StreamReset, StreamStopped
+from quicio.errors import EarlyDataRejected, QuicError, StreamReset, StreamStopped
 
 if TYPE_CHECKING:
     from quicio.anyio.stream_table import StreamTable
@@ -31,7 +32,15 @@ __all__ = ["Data", "ReceivingHalf", "SendingHalf"]
 
 Data = bytes | bytearray | memoryview
 
+REJECTED: Final = -1  # in the place of a peer's code: the server refused the early data that this stream was part of
 MERGE_BELOW: Final = 4096  # bytes: received pieces are joined up to this size
+
+
+def rejected(stream_id: int) -> EarlyDataRejected:
+    """A new error for a stream that was opened before the server refused early data."""
+    return EarlyDataRejected(
+        f"the server refused early data, and stream {stream_id} could not be sent again: it speaks another protocol now"
+    )
 
 
 class SendingHalf:
@@ -39,12 +48,13 @@ class SendingHalf:
 
     __slots__ = (
         "_delivered",
-        "_guard",
+        "_is_busy",
         "_is_sending",
         "_link",
         "_room",
         "_stopped",
         "_table",
+        "_waiting",
         "had_data",
         "is_announced",
         "is_closed",
@@ -108,7 +118,9 @@ class SendingHalf:
             self.is_told = True
         self._link.check()
 
-    def _stop_error(self) -> StreamStopped:
+    def _stop_error(self) -> QuicError:
+        if self.stop_code == REJECTED:
+            return rejected(self.stream_id)
         return StreamStopped(
             f"the peer stopped reading stream {self.stream_id} with error code {self.stop_code}", code=self.stop_code
         )
@@ -288,7 +300,7 @@ class SendingHalf:
 
     async def wait_delivered(self) -> None:
         """Wait until all data and the FIN are acknowledged."""
-        await checkpoint()
+        await self._waiting.checkpoint()
         while not self.is_delivered:
             if self.stop_code is not None:
                 raise self._stop_error()
@@ -301,7 +313,7 @@ class SendingHalf:
 
     async def wait_stopped(self) -> int | None:
         """Wait until the peer stops reading and return its code; None when all was delivered before."""
-        await checkpoint()
+        await self._waiting.checkpoint()
         while self.stop_code is None:
             if self.is_delivered:
                 return None
@@ -311,6 +323,8 @@ class SendingHalf:
             if self._stopped is None or self._stopped.is_set():
                 self._stopped = anyio.Event()
             await self._stopped.wait()
+        if self.stop_code == REJECTED:
+            raise self._stop_error()
         return self.stop_code
 
 
@@ -319,13 +333,15 @@ class ReceivingHalf:
 
     __slots__ = (
         "_chunks",
-        "_guard",
+        "_is_busy",
         "_link",
         "_offset",
         "_ready",
         "_sending",
         "_table",
+        "_waiting",
         "is_closed",
+        "is_early",
         "is_finished",
         "reset_code",
         "stream_id",
@@ -338,6 +354,7 @@ class ReceivingHalf:
         self.stream_id: int = stream_id
         self.is_closed: bool = False  # by the user: closed or stopped
         self.is_finished: bool = False  # the FIN is here, behind the chunks
+        self.is_early: bool = False  # some of it came before the handshake was complete: it may be replayed
         self.reset_code: int | None = None
         self._chunks: deque[bytes] = deque()
         self._offset = 0  # of the first chunk: what was handed out of it
@@ -361,18 +378,59 @@ class ReceivingHalf:
             raise ValueError("max_bytes must be at least 1")
         self._enter()
         try:
-            data = self._take(max_bytes) if await self._until_ready() else None
-            while data is None:
+            if self._chunks or self._is_over():
+                await self._waiting.checkpoint()
+            else:
                 await self._wait()
-                data = self._take(max_bytes)
+            while (data := self._take(max_bytes)) is None:
+                await self._wait()
             return data
         finally:
             self._is_busy = False
+
+    def _enter(self) -> None:
+        """Begin to receive; a second task is a mistake."""
+        if self._is_busy:
+            raise anyio.BusyResourceError("receiving from")
+        self._is_busy = True
+
+    def _is_over(self) -> bool:
+        """Whether nothing can come any more."""
+        return self.is_finished or self.is_closed or self.reset_code is not None or self._link.is_over
+
+    async def _wait(self) -> None:
+        """Wait until something comes or ends, which is a checkpoint; the peer has to know of the stream for that."""
+        sending = self._sending
+        if sending is not None and not sending.is_announced and not sending.is_done:
+            await self._waiting.checkpoint()
+            sending.announce()
+            self._link.driver.settle()
+            if self._chunks or self._is_over():
+                return
+        self._ready = self._waiting.waiter()
+        try:
+            await self._ready
+        finally:
+            self._ready = None
+
+    def receive_nowait(self, max_bytes: int = 65536) -> bytes:
+        """As `receive`, but `WouldBlock` when nothing is there."""
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        self._enter()
+        self._is_busy = False
+        data = self._take(max_bytes)
+        if data is None:
+            raise anyio.WouldBlock
+        return data
+
     def _take(self, max_bytes: int) -> bytes | None:
         link = self._link
         if self.is_closed or link.is_closed:
             raise anyio.ClosedResourceError
         if self.reset_code is not None:
+            if self.reset_code == REJECTED:
+                raise rejected(self.stream_id)
             raise StreamReset(
                 f"the peer reset stream {self.stream_id} with error code {self.reset_code}", code=self.reset_code
             )
@@ -439,6 +497,8 @@ class ReceivingHalf:
         if self.is_closed:
             return
         chunks = self._chunks
+        if self._link.handshake is None:
+            self.is_early = True
         if data:
             if len(chunks) > 1 and len(chunks[-1]) + len(data) <= MERGE_BELOW:
                 chunks[-1] += data
@@ -457,5 +517,4 @@ class ReceivingHalf:
 
     def wake(self) -> None:
         """Something came or ended: the reader looks again."""
-        if self._ready is not None:
-            self._ready.set()
+        wake(self._ready)

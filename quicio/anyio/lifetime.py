@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -100,9 +100,9 @@ async def run_handler(run: Handler[T], item: T, on_error: OnError | None) -> Non
 
 
 async def serve_each(
-    receive: Callable[[], Awaitable[T]], run: Handler[T], task_group: TaskGroup | None, on_error: OnError
+    receive: Callable[[], Awaitable[Iterable[T]]], run: Handler[T], task_group: TaskGroup | None, on_error: OnError
 ) -> None:
-    """Start a task with `run` for each item that `receive` yields, until it raises `EndOfStream`.
+    """Start a task with `run` for each of the items that `receive` gives at a time, until it raises `EndOfStream`.
 
     Without `task_group` the tasks are waited for, and what `on_error` raises leaves as itself, never in a group. With one,
     the tasks and their exceptions are that group's.
@@ -110,10 +110,11 @@ async def serve_each(
     if task_group is not None:
         while True:
             try:
-                item = await receive()
+                items = await receive()
             except anyio.EndOfStream:
                 return
-            task_group.start_soon(run_handler, run, item, None)
+            for item in items:
+                task_group.start_soon(run_handler, run, item, None)
     crash: Exception | None = None
     end: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -128,7 +129,8 @@ async def serve_each(
 
         try:
             while True:
-                group.start_soon(guarded, await receive())
+                for item in await receive():
+                    group.start_soon(guarded, item)
         except anyio.EndOfStream:
             pass
         except (QuicError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:

@@ -17,7 +17,6 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from quicio.anyio.application import Application
 from quicio.anyio.closing import connect_error, lost_error
@@ -62,6 +61,7 @@ class Link:
         self.cause: BaseException | None = None  # a failure of the driver
         self.is_closed: bool = False  # closed on this side, by its user
         self.settled: anyio.Event = anyio.Event()  # the handshake is complete, or the connection has ended
+        self.usable: anyio.Event = anyio.Event()  # the same, or a server has early data
         self.ended: anyio.Event = anyio.Event()
         self.terminated: anyio.Event = anyio.Event()  # the closing or draining period is over
         self._openings: tuple[deque[_Opening], deque[_Opening]] = (deque(), deque())
@@ -80,11 +80,14 @@ class Link:
         while event is not None:
             self._handle(event)
             event = next_event()
+        if not self.usable.is_set() and self.quic.tls.early_data_accepted and not self.driver.is_stopped:
+            self.usable.set()
 
     def _handle(self, event: QuicEvent) -> None:
         if isinstance(event, HandshakeCompleted):
             self.handshake = event
             self.settled.set()
+            self.usable.set()
         elif isinstance(event, StreamsAvailable):
             self._open_waiting(event.is_unidirectional)
         elif isinstance(event, ConnectionClosing):
@@ -112,6 +115,7 @@ class Link:
         self.reason = reason or CloseReason(INTERNAL_ERROR, False, False, f"the driver failed: {failure!r}")
         self.cause = failure
         self.settled.set()
+        self.usable.set()
         self.ended.set()
         self._path_waiters.set()
         for openings in self._openings:
@@ -122,6 +126,11 @@ class Link:
             event.set()
         self._pings.clear()
         self.application.connection_lost()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed on this side or has ended otherwise."""
+        return self.is_closed or self.reason is not None
 
     # --- how it ended ------------------------------------------------------------------------------------------------
 
@@ -143,6 +152,7 @@ class Link:
         """Close at once with an application error code: what was not sent is dropped. Nothing waits; idempotent."""
         if self.is_closed:
             return
+        self.driver.settle_now()  # what was sent before goes before
         self.is_closed = True
         if self.reason is None:
             self.quic.close(error_code=code, reason_phrase=reason)
@@ -173,6 +183,12 @@ class Link:
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
+    async def wait_usable(self) -> None:
+        """As `wait_established`, but a server that accepted early data does not wait for what follows it."""
+        await self.usable.wait()
+        if self.is_over:
+            await self.wait_established()
+
     async def wait_established(self) -> None:
         """Wait for the handshake. Raises `ConnectError` when the connection ends before."""
         await self.settled.wait()
@@ -194,7 +210,7 @@ class Link:
 
     async def open(self, is_unidirectional: bool) -> int:
         """The ID of a new stream; waits in turn for the peer's limit to rise (RFC 9000 §4.6)."""
-        await checkpoint()
+        await self.driver.waiting.checkpoint()
         self.check()
         openings = self._openings[is_unidirectional]
         if not openings:
@@ -233,7 +249,7 @@ class Link:
 
     async def ping(self) -> float:
         """Send a PING and return the seconds until its acknowledgement, the peer's delay included."""
-        await checkpoint()
+        await self.driver.waiting.checkpoint()
         self.check()
         uid = self._next_ping
         self._next_ping += 1
@@ -252,7 +268,7 @@ class Link:
 
     async def wait_path_changed(self) -> None:
         """Wait until the connection uses another path."""
-        await checkpoint()
+        await self.driver.waiting.checkpoint()
         self.check()
         await self._path_waiters.wait()
         self.check()

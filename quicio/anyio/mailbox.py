@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
+
+from quicio.anyio.waiting import Waiter, current_waiting, wake
 
 __all__ = ["Mailbox"]
 
@@ -21,12 +22,13 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """First in, first out. `end()` makes the readers raise once it is empty."""
 
-    __slots__ = ("_error", "_guard", "_ready", "items")
+    __slots__ = ("_action", "_error", "_is_busy", "_ready", "items")
 
     def __init__(self, action: str) -> None:
         self.items: deque[T] = deque()
-        self._guard = anyio.ResourceGuard(action)
-        self._ready: anyio.Event | None = None
+        self._action = action
+        self._is_busy = False  # a task takes
+        self._ready: Waiter | None = None
         self._error: Callable[[], Exception] | None = None
 
     @property
@@ -45,22 +47,32 @@ class Mailbox(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
-        if self._ready is not None:
-            self._ready.set()
+        wake(self._ready)
 
     async def get(self) -> T:
         """Take the oldest item, waiting for one. A second task here raises `BusyResourceError`."""
-        with self._guard:
-            await checkpoint()
+        await self.wait()
+        return self.items.popleft()
+
+    async def wait(self) -> None:
+        """Wait until an item is there: all that are may then be taken at once. Raises as `get` does."""
+        if self._is_busy:
+            raise anyio.BusyResourceError(self._action)
+        self._is_busy = True
+        waiting = current_waiting()
+        try:
+            if self.items or self._error is not None:
+                await waiting.checkpoint()
             while not self.items:
                 if self._error is not None:
                     raise self._error()
-                self._ready = anyio.Event()
+                self._ready = waiting.waiter()
                 try:
-                    await self._ready.wait()
+                    await self._ready
                 finally:
                     self._ready = None
-            return self.items.popleft()
+        finally:
+            self._is_busy = False
 
     def get_nowait(self) -> T:
         """Take the oldest item, or raise `WouldBlock`."""

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,8 @@ from anyio.abc import TaskGroup
 from quicio.anyio.waiting import AsyncioWaiting, Waiter, Waiting, wake
 
 if TYPE_CHECKING:
+    import asyncio
+
     from quicio.anyio.driver import Driver
 
 __all__ = ["LoopPump", "Pump", "TaskPump", "start_pump"]
@@ -39,6 +40,7 @@ class Pump:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._engine = driver.engine
+        self.is_settling: bool = False  # somebody wants to send soon
 
     def look(self) -> None:
         """A turn is over: see whether the deadline has come nearer, and whether the socket would block."""
@@ -49,7 +51,7 @@ class Pump:
         raise RuntimeError("a pump must define settle_soon()")
 
     def leave_socket(self) -> None:
-        """The engine's socket is about to be exchanged: wait for it no more."""
+        """The engine's socket is about to be exchanged or closed: wait for it no more."""
         raise RuntimeError("a pump must define leave_socket()")
 
     def take_socket(self) -> None:
@@ -57,7 +59,7 @@ class Pump:
         raise RuntimeError("a pump must define take_socket()")
 
     def stop(self) -> None:
-        """Wake nobody any more. The socket is still open."""
+        """Wake nobody any more. What is left to do for the socket, `leave_socket` does."""
         raise RuntimeError("a pump must define stop()")
 
 
@@ -71,8 +73,6 @@ class LoopPump(Pump):
         self._armed = inf  # when the timer fires
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
-        self._is_settling = False
-        self._is_stopped = False
         self._last_error: OSError | None = None
         self.take_socket()
 
@@ -112,12 +112,12 @@ class LoopPump(Pump):
             self._arm(deadline)
 
     def settle_soon(self) -> None:
-        if not self._is_settling and not self._is_stopped:
-            self._is_settling = True
+        if not self.is_settling:
+            self.is_settling = True
             self._loop.call_soon(self._loop.call_soon, self._settle)
 
     def _settle(self) -> None:
-        self._is_settling = False
+        self.is_settling = False
         self._driver.settle()
 
     def take_socket(self) -> None:
@@ -131,9 +131,7 @@ class LoopPump(Pump):
             self._loop.remove_writer(self._fileno)
 
     def stop(self) -> None:
-        self._is_stopped = True
-        if not self._loop.is_closed():
-            self.leave_socket()
+        self.leave_socket()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -149,7 +147,6 @@ class TaskPump(Pump):
         self._armed = -inf  # when the timekeeper wakes; -inf: it is awake and will look
         self._moved: Waiter | None = None
         self._is_writing = False
-        self._is_settling = False
         self._asked: Waiter | None = None
         group.start_soon(self._run, name=f"quicio driver {driver.local_address}")
 
@@ -179,7 +176,7 @@ class TaskPump(Pump):
             self._start(self._wait_writable)
 
     def settle_soon(self) -> None:
-        self._is_settling = True
+        self.is_settling = True
         wake(self._asked)
 
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
@@ -219,11 +216,11 @@ class TaskPump(Pump):
 
     async def _keep_settling(self) -> None:
         while True:
-            if not self._is_settling:
+            if not self.is_settling:
                 self._asked = self._waiting.waiter()
                 await self._asked
             await self._waiting.checkpoint()
-            self._is_settling = False
+            self.is_settling = False
             self._driver.settle()
 
     def leave_socket(self) -> None:
@@ -234,7 +231,6 @@ class TaskPump(Pump):
 
     def stop(self) -> None:
         self._scope.cancel()
-        self.leave_socket()
 
 
 def start_pump(driver: Driver, group: TaskGroup, waiting: Waiting) -> Pump:

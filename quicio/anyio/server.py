@@ -116,8 +116,9 @@ class Incoming:
     def accept(self, configuration: QuicConfiguration | None = None) -> AbstractAsyncContextManager[Connection]:
         """Accept: `async with incoming.accept() as connection:` does the handshake and ends the connection by rule R4.
 
-        `configuration` replaces the listener's. Entering raises `ConnectError` or a subclass when the handshake fails, or
-        when nobody had decided for `handshake_timeout` seconds.
+        `configuration` replaces the listener's. With `accept_early_data` the body starts with a client's early data, before
+        the handshake is complete: see `ReceiveStream.early_data` and `Connection.wait_handshake`. Entering raises
+        `ConnectError` or a subclass when the handshake fails, or when nobody had decided for `handshake_timeout` seconds.
         """
         if configuration is not None:
             configuration = server_configuration(configuration)
@@ -164,7 +165,7 @@ class Incoming:
         link.drain()
         link.flush()
         try:
-            await link.wait_established()
+            await link.wait_usable()
         except anyio.get_cancelled_exc_class():
             link.close(configuration.codes.cancelled)
             raise
@@ -298,7 +299,10 @@ class Listener(AnyioListener[Connection]):
         def report(error: Exception, incoming: Incoming) -> None:
             on_error(error, incoming.connection)
 
-        await serve_each(self.accept, run, task_group, report)
+        await serve_each(self._accept_one, run, task_group, report)
+
+    async def _accept_one(self) -> tuple[Incoming]:
+        return (await self.accept(),)
 
     @property
     def is_closed(self) -> bool:

@@ -19,7 +19,6 @@ from typing import Any, Self
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ByteStream
-from anyio.lowlevel import checkpoint
 
 from quicio.anyio.attributes import QuicAttribute
 from quicio.anyio.halves import Data, ReceivingHalf, SendingHalf
@@ -66,7 +65,7 @@ class StreamFace:
     async def aclose(self) -> None:
         """Close gracefully: FIN, and STOP_SENDING if something is unread. Cancelled: reset at once."""
         try:
-            await checkpoint()
+            await self._table.link.driver.waiting.checkpoint()
         except anyio.get_cancelled_exc_class():
             self._abandon(self._table.codes.cancelled)
             raise
@@ -74,7 +73,7 @@ class StreamFace:
             self._state.receiving.close()
         if self._state.sending is not None:
             self._state.sending.close()
-        self._settle()
+        self._table.link.driver.settle_soon()
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,6 +183,13 @@ class ReceiveFace(StreamFace):
         super().__init__(table, state, attributes)
         assert state.receiving is not None
         self._receiving: ReceivingHalf = state.receiving
+
+    @property
+    def early_data(self) -> bool:
+        """Whether some of what arrived came as early data, before the handshake was complete. Whoever saw it on its way can
+        send it to a server again (RFC 9001 §9.2): act on it only if doing so twice does no harm, or wait for
+        `Connection.wait_handshake()`."""
+        return self._receiving.is_early
 
     def stop(self, code: int) -> None:
         """Read no more: unread data is dropped and the peer asked to stop sending (RFC 9000 §19.5)."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 import anyio
 
 from quicio.anyio.application import Application
-from quicio.anyio.halves import ReceivingHalf, SendingHalf
+from quicio.anyio.halves import REJECTED, ReceivingHalf, SendingHalf
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
 from quicio.errors import CloseReason
@@ -29,6 +29,7 @@ from quicio.quic.configuration import ErrorCodes, QuicConfiguration
 from quicio.quic.events import (
     DatagramFrameReceived,
     DatagramWritable,
+    EarlyDataRejected,
     QuicEvent,
     StopSendingReceived,
     StreamDataReceived,
@@ -110,6 +111,7 @@ class StreamTable(Application):
             StopSendingReceived: self._on_stop_sending,
             DatagramFrameReceived: self._on_datagram,
             DatagramWritable: self._on_datagram_writable,
+            EarlyDataRejected: self._on_early_data_rejected,
         }
 
     # --- streams -----------------------------------------------------------------------------------------------------
@@ -214,6 +216,19 @@ class StreamTable(Application):
         if half is not None:
             half.on_stopped(event.error_code)
             self.settle_delivery(event.stream_id)
+
+    def _on_early_data_rejected(self, event: EarlyDataRejected) -> None:
+        """What the core does not send again is lost: whoever uses these streams is told (RFC 9001 §4.6.2)."""
+        if event.is_resent:
+            return
+        for half in list(self.undelivered.values()):
+            half.on_stopped(REJECTED)
+            self.settle_delivery(half.stream_id)
+        for state in list(self._states.values()):
+            if state.sending is not None:
+                state.sending.on_stopped(REJECTED)
+            if state.receiving is not None:
+                state.receiving.on_reset(REJECTED)
 
     def settle_delivery(self, stream_id: int) -> None:
         """Nothing is left to wait for: the stream was delivered, reset, or stopped by the peer."""

@@ -11,16 +11,18 @@ its packets do. Here the backend is looked up once, for a driver or a mailbox, a
 Cancellation reaches both as it reaches anyio's own events: on asyncio the scope cancels the task wherever it yields, on trio
 yielding asks the scope. A waiter that was cancelled is done, and waking it does nothing.
 
-Nothing here imports trio before a trio program has.
+Programs of one of the two load nothing of the other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["AsyncioWaiting", "TrioWaiting", "Waiter", "Waiting", "current_waiting", "wake"]
 
@@ -114,4 +116,6 @@ def current_waiting() -> Waiting:
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return TrioWaiting(trio)
-    return AsyncioWaiting(asyncio.get_running_loop())
+    from asyncio import get_running_loop  # here: programs of trio need no asyncio
+
+    return AsyncioWaiting(get_running_loop())

@@ -1,9 +1,9 @@
 """What a client asks for, read from its first packets before any state of a connection exists (RFC 9001 §4, §5.2).
 
-A server that answers for several names, or speaks several protocols, chooses by the ClientHello what to accept with. Initial
-packets are protected with keys that anybody can derive from the connection ID in them, so they can be opened without a
-connection: `ClientHelloReader` opens those that an `Incoming` holds, puts their CRYPTO frames in order, and has read the message
-when it is whole. The connection that may come of it opens the same datagrams again.
+A server that answers for several names, or speaks several protocols, chooses by the ClientHello what to accept with.
+Initial packets are protected with keys that anybody can derive from the connection ID in them, so they can be opened
+without a connection: `ClientHelloReader` opens those that an `Incoming` holds, puts their CRYPTO frames in order, and has
+read the message when it is whole. The connection that may come of it opens the same datagrams again.
 
 It costs what a forged datagram could make us spend: key derivation, AEAD, parsing. So it is done for clients that have shown
 that they receive at their address, and only for what an `Incoming` keeps (`MAX_INCOMING_DATAGRAMS`); a message of more than

@@ -33,7 +33,7 @@ def open_quic_connection(host: str, port: int, **as_connect: Any) -> AbstractAsy
     """Connect to a QUIC server: `async with open_quic_connection(...) as connection:`.
 
     Keyword arguments are those of `quicio.connect`: `configuration`, `alpn`, `server_name`, `local_host`, `local_port`,
-    `socket`, `stream_handler`, `on_error`.
+    `socket`, `early_data`, `stream_handler`, `on_error`.
 
     Raises `ConnectError` (an `OSError`) or a subclass when no address works, and `ValueError` when no ALPN protocol is
     given. Left normally, the connection finishes its streams within `configuration.linger` seconds and closes cleanly;
@@ -91,6 +91,7 @@ def _opening(
     local_host: str | None = None,
     local_port: int = 0,
     socket: socket_module.socket | None = None,
+    early_data: bool = False,
     stream_handler: Handler[Stream | ReceiveStream] | None = None,
     on_error: OnError = log_error,
 ) -> Kind:
@@ -101,6 +102,7 @@ def _opening(
         client_configuration(configuration, alpn, server_name, host),
         local=(local_host, local_port),
         socket=socket,
+        early_data=early_data,
         stream_handler=stream_handler,
         on_error=on_error,
     )

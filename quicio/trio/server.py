@@ -87,9 +87,9 @@ class QuicListener(trio.abc.Listener[Connection]):
             async with connection:
                 await handler(connection)
 
-        async def receive() -> Connection:
+        async def receive() -> tuple[Connection]:
             try:
-                return await self.accept()
+                return (await self.accept(),)
             except trio.ClosedResourceError:
                 raise anyio.EndOfStream from None
 

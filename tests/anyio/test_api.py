@@ -1,4 +1,4 @@
-"""The contract of the native faces, `api.pyi`, compared with what `quicio` and `quicio.trio` are.
+"""The contract of the native faces, `api.txt`, compared with what `quicio` and `quicio.trio` are.
 
 Each name has to be there, and of its kind; each function and method has to have the contract's parameters, in its order, with
 its names, kinds and defaults, and be a coroutine function if that says so. `DEVIATIONS` lists what differs on purpose;
@@ -20,7 +20,7 @@ import pytest
 import quicio
 import quicio.trio
 
-CONTRACT: Final = Path(__file__).with_name("api.pyi")
+CONTRACT: Final = Path(__file__).with_name("api.txt")
 DIVIDER: Final = "# --- quicio.trio"
 
 ALIASES: Final = {"Address", "Data", "Handler", "OnError"}
@@ -89,7 +89,11 @@ def found(function: Any) -> list[Parameter]:
         elif inspect.isfunction(default):
             text = default.__name__
         else:
-            text = "TASK_STATUS_IGNORED" if "TASK_STATUS" in repr(default) or "TaskStatus" in repr(default) else repr(default)
+            text = (
+                "TASK_STATUS_IGNORED"
+                if "TASK_STATUS" in repr(default) or "TaskStatus" in repr(default)
+                else repr(default)
+            )
         result.append((parameter.name, parameter.kind.name, text))
     return [item for item in result if item[0] != "self"]
 
@@ -114,11 +118,11 @@ def compare_function(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef, va
         yield f"{name}: {ours} in place of {theirs}"
 
 
-def annotations(cls: type) -> set[str]:
+def attributes(cls: type) -> set[str]:
     """Names that instances have though the class does not: annotated ones, and those that `__init__` sets."""
     names: set[str] = set()
     for base in cls.__mro__:
-        names.update(base.__dict__.get("__annotations__", ()))
+        names.update(inspect.get_annotations(base))
         try:
             tree = ast.parse(dedent(inspect.getsource(base)))
         except (OSError, TypeError):
@@ -146,7 +150,7 @@ def compare_class(node: ast.ClassDef, cls: Any, renamed: dict[str, str | None] |
     for item in node.body:
         if isinstance(item, ast.AnnAssign):
             attribute = ast.unparse(item.target)
-            if not hasattr(cls, attribute) and attribute not in annotations(cls):
+            if not hasattr(cls, attribute) and attribute not in attributes(cls):
                 yield f"{name}.{attribute} is missing"
         elif isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
             own = item.name if renamed is None else renamed.get(item.name, item.name)
@@ -155,7 +159,9 @@ def compare_class(node: ast.ClassDef, cls: Any, renamed: dict[str, str | None] |
             if not hasattr(cls, own):
                 yield f"{name}.{own} is missing"
                 continue
-            yield from compare_function(f"{name}.{own}", named_for_trio(item, name, own) if renamed is not None else item, getattr(cls, own))
+            yield from compare_function(
+                f"{name}.{own}", named_for_trio(item, name, own) if renamed is not None else item, getattr(cls, own)
+            )
 
 
 def named_for_trio(node: Any, cls: str, name: str) -> Any:
@@ -218,7 +224,9 @@ def test_fields_of_the_configuration_that_the_contract_names_exist() -> None:
 
 
 def test_the_comparison_finds_what_differs() -> None:
-    nodes = parse("class Stream(int):\n    def send(self, item): ...\n    x: int\ndef connect(host): ...\ndef nothing(): ...")
+    nodes = parse(
+        "class Stream(int):\n    def send(self, item): ...\n    x: int\ndef connect(host): ...\ndef nothing(): ..."
+    )
     differences = list(compare(nodes, quicio))
     assert any(text.startswith("Stream is no int") for text in differences)
     assert any(text.startswith("Stream.send is a coroutine") for text in differences)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from helpers.loopback import HOST, client_configuration, pair, read_all, server_configuration
-from quicio.anyio import Connection, connect, listen
+from quicio.anyio import Connection, connect, listen, pump
 from quicio.errors import ConnectError, ConnectionLost
 from quicio.quic.transmit import Transmit
 from quicio.udp.socket import UdpSocket
@@ -110,6 +110,7 @@ async def test_many_senders_of_one_scheduler_turn_share_a_flush() -> None:
         async with anyio.create_task_group() as group:
             for stream in streams:
                 group.start_soon(stream.aclose)
+        await ends.client.ping()  # the server has it all, and may close
 
 
 async def test_an_idle_connection_does_not_spin() -> None:
@@ -144,7 +145,13 @@ async def test_stopping_twice_and_touching_afterwards_is_harmless() -> None:
     connections[0].close(0)
 
 
-async def test_a_wait_that_fails_ends_connections_as_well() -> None:
+def no_reader(*arguments: Any) -> None:
+    """Stands for `add_reader` of a loop that has none."""
+    raise NotImplementedError
+
+
+async def test_a_wait_that_fails_ends_connections_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "LoopPump", no_reader)  # where tasks wait for the socket
     failure = OSError("the descriptor went bad")
 
     def fail() -> int:

@@ -67,10 +67,10 @@ class Source:
         self.items = items
         self.error = error
 
-    async def receive(self) -> str:
+    async def receive(self) -> list[str]:
         await anyio.lowlevel.checkpoint()
         if self.items:
-            return self.items.pop(0)
+            return [self.items.pop(0)]
         raise self.error
 
 

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from quicio.anyio.link import Link
+from quicio.anyio.waiting import current_waiting
 from quicio.errors import CloseReason, ConnectError, ConnectionLost
 from quicio.quic import lifecycle as life
 from quicio.quic.events import (
@@ -35,6 +36,7 @@ class Core:
         self.limit = 0
         self.opened = 0
         self.remote = ("192.0.2.1", 443)
+        self.tls = SimpleNamespace(early_data_accepted=False)
 
     def next_event(self) -> QuicEvent | None:
         return self.events.popleft() if self.events else None
@@ -63,6 +65,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.time = 10.0
+        self.waiting = current_waiting()
         self.forgotten: list[Link] = []
 
     def now(self) -> float:
@@ -72,6 +75,8 @@ class Driver:
     def touch(self, quic: Core) -> None: ...
 
     def settle(self) -> None: ...
+
+    def settle_now(self) -> None: ...
 
     def forget(self, link: Link) -> None:
         self.forgotten.append(link)

@@ -120,7 +120,7 @@ async def test_nobody_there_is_an_oserror() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((HOST, 0))
         configuration = client_configuration(handshake_timeout=0.1)
-        with pytest.raises(OSError, match="timed out.*no answer came") as caught:
+        with pytest.raises(OSError, match=r"timed out.*no answer came") as caught:
             async with open_quic_connection(*silent.getsockname(), configuration=configuration):
                 pytest.fail("nobody is there")
     assert isinstance(caught.value, HandshakeTimeout)
