@@ -131,8 +131,13 @@ class Parts:
 
     def repeat_early_data(self, now: float) -> None:
         """Client: after a Retry the server has seen nothing of it, and nothing else has changed (RFC 9000 §17.2.5.3)."""
-        self.loss.withdraw_space(APPLICATION, now)
+        self._take_back_early_packets(now)
         self.recompute_wants()
+
+    def _take_back_early_packets(self, now: float) -> None:
+        """Nobody will ever acknowledge them; what was in them is offered again (RFC 9002 §6.4)."""
+        self.loss.offer_probes(APPLICATION, self.loss.spaces[APPLICATION].next_number, now)
+        self.loss.forget_space(APPLICATION)
 
     def restart_early_data(self, now: float, is_resent: bool) -> None:
         """Client: the server rejects early data. It is sent again when the new limits are known, or given up.
@@ -140,11 +145,13 @@ class Parts:
         It is given up where the server chose another application protocol than it was written for.
         """
         self.keys.discard(EPOCH_ZERO_RTT)
-        self.loss.withdraw_space(APPLICATION, now)
+        self._take_back_early_packets(now)
         self.streams.on_early_data_rejected()
         self.datagrams.on_parameters(0)
         if not is_resent:
-            self.streams.reset_all(self.cancelled_code)
+            for stream in list(self.streams.streams.values()):
+                if stream.send is not None:
+                    self.streams.reset(stream.stream_id, self.cancelled_code)
         if self.native:
             self.events.append(EarlyDataRejected(is_resent))
         self.recompute_wants()

@@ -596,14 +596,6 @@ class LossDetection(Component):
         self.pto_count = 0
         self.set_deadline(self._last_time)
 
-    def withdraw_space(self, space: int, now: float) -> None:
-        """As `forget_space`, for packets whose frames are to go again: nobody will ever acknowledge these (RFC 9002 §6.4)."""
-        for packet in self.spaces[space].sent:
-            if packet is not None:
-                for token in packet.tokens:
-                    token[0].on_lost(token, now)
-        self.forget_space(space)
-
     def _withdraw(self, space: int) -> list[SentPacket]:
         """Take all packets of a space out of the books, those in flight and those remembered."""
         state = self.spaces[space]

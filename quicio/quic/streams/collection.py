@@ -134,17 +134,8 @@ class Streams(Component):
 
     def on_early_data_rejected(self) -> None:
         """Client: nothing that was sent has arrived, and no limit holds until `on_parameters` (RFC 9001 §4.6.2)."""
-        restart_streams(self)
-
-    def forget_credit(self) -> None:
-        """The peer's initial limits on streams are not known any more."""
         self._credit_bidi_local = self._credit_bidi_remote = self._credit_uni = 0
-
-    def reset_all(self, error_code: int) -> None:
-        """Abandon sending on all streams."""
-        for stream in list(self.streams.values()):
-            if stream.send is not None:
-                self.reset(stream.stream_id, error_code)
+        restart_streams(self.streams, self.counts, self.sending, self.receiving)
 
     def _first_credit(self, stream_id: int) -> int:
         if stream_id & 2:

@@ -10,37 +10,34 @@ A stream that was reset has its reset sent again, with a final size of 0: nothin
 from __future__ import annotations
 
 from heapq import heapify
-from typing import TYPE_CHECKING
 
+from quicio.quic.streams.limits import StreamCounts
+from quicio.quic.streams.receiving import Receiving
 from quicio.quic.streams.send_buffer import SendBuffer
-from quicio.quic.streams.stream import NEVER_BLOCKED, SEND_READY, SEND_RESET_SENT, SendHalf
-
-if TYPE_CHECKING:
-    from quicio.quic.streams.collection import Streams
+from quicio.quic.streams.sending import Sending
+from quicio.quic.streams.stream import NEVER_BLOCKED, SEND_READY, SEND_RESET_SENT, SendHalf, Stream
 
 
-def restart_streams(streams: Streams) -> None:
+def restart_streams(streams: dict[int, Stream], counts: StreamCounts, sending: Sending, receiving: Receiving) -> None:
     """Put all streams of ours, and all limits of the peer's, back to the start."""
-    sending = streams.sending
-    for local in streams.counts.local:
+    for local in counts.local:
         local.maximum = 0
         local.blocked_at = -1
         local.is_told = False
         local.waiting.clear()
-    streams.forget_credit()
-    for stream in streams.streams.values():
+    for stream in streams.values():
         if not stream.is_local:
             continue
-        local = streams.counts.local[stream.stream_id >> 1 & 1]
+        local = counts.local[stream.stream_id >> 1 & 1]
         local.waiting.append(stream.stream_id >> 2)
         if stream.send is not None:
             sending.forget(stream.send)
             restart_half(stream.send)
         if stream.receive is not None:
             stream.receive.stop_due = False  # a stream that waits asks again when its turn comes
-    for local in streams.counts.local:
+    for local in counts.local:
         heapify(local.waiting)
-    streams.receiving.stops.clear()
+    receiving.stops.clear()
     sending.resets.clear()
     sending.blocked.clear()
     sending.blocked_due = False
