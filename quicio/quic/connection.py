@@ -479,6 +479,10 @@ class QuicConnection(Watched):
         """How many bytes the stream takes before back-pressure; at 0 a `StreamWritable` event will follow."""
         return self._parts.streams.send_room(stream_id)
 
+    def want_room(self, stream_id: int, size: int) -> None:
+        """Have a `StreamWritable` event follow when no more than `size` bytes are unacknowledged. `ValueError` as in sending."""
+        self._parts.streams.want_room(stream_id, size)
+
     def send_buffered(self, stream_id: int) -> int:
         """How many bytes of the stream the peer has not acknowledged; 0 for a stream that is finished or unknown."""
         return self._parts.streams.buffered(stream_id)

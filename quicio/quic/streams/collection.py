@@ -42,6 +42,7 @@ from quicio.quic.streams.stream import (
     NOT_STOPPED,
     RECEIVE_DATA_READ,
     RECEIVE_RESET_READ,
+    ROOM_UNWANTED,
     SEND_DATA_RECVD,
     SEND_RESET_SENT,
     ReceiveHalf,
@@ -414,9 +415,13 @@ class Streams(Component):
         half = self._sending_half(stream_id)
         room = self.send_buffer - half.buffer.size()
         if room <= 0:
-            half.room_wanted = True
+            half.room_at = self.send_buffer - self.send_buffer // 4
             return 0
         return room
+
+    def want_room(self, stream_id: int, size: int) -> None:
+        """Have `StreamWritable` follow when no more than `size` bytes wait. Raises as `send` does."""
+        self._sending_half(stream_id).room_at = size
 
     def buffered(self, stream_id: int) -> int:
         """Bytes that were given to `send` and are not acknowledged; 0 for a stream that is finished or unknown."""
@@ -625,8 +630,8 @@ class Streams(Component):
         """The peer has `[start, stop)` of a stream, and its end when `fin` is set."""
         if half.on_acked(start, stop, fin):
             self._after_sending(half)
-        elif half.room_wanted and self.send_buffer - half.buffer.size() >= self.send_buffer // 4:
-            half.room_wanted = False
+        elif half.room_at >= 0 and half.buffer.size() <= half.room_at:
+            half.room_at = ROOM_UNWANTED
             if self.wakes or self.native:
                 self._events.append(StreamWritable(half.stream_id))
 

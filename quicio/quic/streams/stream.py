@@ -50,6 +50,7 @@ RECEIVE_RESET_RECVD: Final = 3
 RECEIVE_DATA_READ: Final = 4  # from here on terminal
 RECEIVE_RESET_READ: Final = 5
 
+ROOM_UNWANTED: Final = -1  # nobody waits for room
 SIZE_UNKNOWN: Final = -1
 NOT_STOPPED: Final = -1
 NEVER_BLOCKED: Final = -1
@@ -77,7 +78,7 @@ class SendHalf:
         "reset_acked",
         "reset_code",
         "reset_due",
-        "room_wanted",
+        "room_at",
         "state",
         "stream_id",
         "urgency",
@@ -97,7 +98,7 @@ class SendHalf:
         self.reset_due: bool = False  # stands in the queue of resets to write
         self.reliable_size = 0
         self.is_waiting: bool = False  # beyond the peer's stream limit: nothing may be written
-        self.room_wanted: bool = False  # send_room() ran out: StreamWritable is owed
+        self.room_at: int = ROOM_UNWANTED  # bytes in the buffer at which StreamWritable is owed
         self.blocked_at: int = NEVER_BLOCKED  # credit at which STREAM_DATA_BLOCKED was asked for
         self.blocked_due: bool = False
         self.urgency: int = DEFAULT_URGENCY
