@@ -9,7 +9,6 @@ Either side is a face of quicio or a peer, by its name in `PROGRAMS`. The secret
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Final
 
 from helpers.interop_decode import Conversation, decode
 from helpers.interop_peers import Facts, PeerServer, peer_server, run_client
-from helpers.interop_tap import Datagram, Tap, tapped
+from helpers.interop_tap import Datagram, tapped
 
 PROGRAMS: Final = {  # file of the program in tests/interop/peers, and the arguments that come first
     "anyio": ("scope", "anyio"),
@@ -60,6 +59,7 @@ class Meetings:
         self._folder = folder
         self._stack = ExitStack()
         self._running: dict[tuple[str, ...], tuple[PeerServer, Path]] = {}
+        self._visits = 0
 
     def close(self) -> None:
         """Stop the servers."""
@@ -86,16 +86,23 @@ class Meetings:
     ) -> Meeting:
         """Have a client perform its steps with a server."""
         running, key_log = self.server(server, *server_options)
-        with tapped(running.port) as tap, tempfile.NamedTemporaryFile(dir=self._folder, suffix=".keys") as client_log:
-            facts = await self.run(client, tap, client_log.name, *steps, *client_options)
-            secrets = key_log.read_text() + Path(client_log.name).read_text()
-        return Meeting(facts, tap.datagrams, secrets)
+        return await self.visit(client, running.port, *steps, *client_options, server_log=key_log)
 
-    async def run(self, client: str, tap: Tap, key_log: str, *arguments: str) -> list[Facts]:
-        """What a client of a tap said."""
+    async def visit(self, client: str, port: int, *arguments: str, server_log: Path | None = None) -> Meeting:
+        """Have a client perform its steps with any server."""
+        self._visits += 1
+        client_log = self._folder / f"client-{self._visits}.keys"
+        client_log.touch()
         script, *first = PROGRAMS[client]
-        logging = ["--key-log", key_log] if client in FACES else []
-        return await run_client(f"{script}_client.py", *first, str(tap.port), self.authority, *arguments, *logging)
+        logging = ["--key-log", str(client_log)] if client in FACES else []
+        with tapped(port) as tap:
+            facts = await run_client(f"{script}_client.py", *first, str(tap.port), self.authority, *arguments, *logging)
+        secrets = [log.read_text() for log in (client_log, server_log) if log is not None]
+        return Meeting(facts, tap.datagrams, "".join(secrets))
+
+    def http_server(self, name: str, *options: str) -> tuple[PeerServer, Path]:
+        """A server of HTTP/3, on a face of quicio, and its key log."""
+        return self.server(name, *options, *(["--alpn", "h3"] if PROGRAMS[name][0] == "scope" else []))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ OPTIONS.add_argument("--cipher", help="the only one to take, such as CHACHA20_PO
 OPTIONS.add_argument(
     "--versions", type=hexadecimal, help="such as 1,6b3343cf: the original one or the preferred one first"
 )
+OPTIONS.add_argument("--original", type=hexadecimal, help="of --versions the one to begin with, if not the first")
 OPTIONS.add_argument("--groups", help="the only ones to take, the one whose share is offered first; not aioquic's")
 OPTIONS.add_argument("--key-log", help="a file that TLS secrets are appended to")
 
@@ -29,7 +30,7 @@ def configured(configuration: Any, options: argparse.Namespace, suites: Any) -> 
         configuration.groups = [GROUPS[name] for name in options.groups.split(",")]
     if options.versions:
         configuration.supported_versions = options.versions
-        configuration.original_version = options.versions[0] if configuration.is_client else None
+        configuration.original_version = (options.original or options.versions)[0] if configuration.is_client else None
     if options.key_log is None:
         yield
         return

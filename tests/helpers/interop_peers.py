@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,7 +25,14 @@ PEERS: Final = Path(__file__).parent.parent / "interop" / "peers"
 PATIENCE: Final = 20.0  # seconds for a peer to start, to say something that is due, or to end; a step may take longer
 CLIENT_PATIENCE: Final = 60.0
 
+DEBIAN_PROGRAMS: Final = ("gtlsclient", "gtlsserver", "chromium")
+
 Facts = dict[str, Any]
+
+
+def program(name: str) -> str | None:
+    """Where a program of Debian's is, if it is installed; servers may be where only root's PATH leads."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin"]))
 
 
 def environment() -> dict[str, str]:

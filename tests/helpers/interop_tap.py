@@ -11,7 +11,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,10 +91,8 @@ class Tap:
     def _pass(self, datagram: Datagram, out: socket.socket, target: Any) -> None:
         if len(self.datagrams) < LIMIT:
             self.datagrams.append(datagram)
-        try:
+        with suppress(OSError):  # a full buffer loses it, as any router would
             out.sendto(datagram.data, target)
-        except OSError:
-            pass  # a full buffer loses it, as any router would
 
     def close(self) -> None:
         """Stop, and give the sockets back."""

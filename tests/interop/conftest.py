@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -11,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from helpers.interop_peers import PeerServer, peer_server
+from helpers.interop_meeting import Meetings, meetings
+from helpers.interop_peers import DEBIAN_PROGRAMS, PeerServer, peer_server, program
 from helpers.loopback import identity
 from quicio.quic.connection import QuicConnection
-
-collect_ignore = []
-if sys.version_info < (3, 12) or sys.platform != "linux" or platform.machine() != "x86_64":
-    collect_ignore.append("test_picoquic.py")  # as the markers of aiopquic say in the group `interop`
 
 SPEEDS: dict[str, float] = {}
 
 
-def require(package: str) -> None:
-    """Skip the test when the peer is not installed."""
-    if find_spec(package) is None:
-        pytest.skip(f"the peer {package} is not installed: pip install --group interop")
+def require(peer: str) -> None:
+    """Skip the test when a peer is not installed: a package, or a program of Debian's."""
+    if peer in DEBIAN_PROGRAMS:
+        if program(peer) is None:
+            pytest.skip(f"the peer {peer} is not installed: tests/interop/install_peers.sh")
+    elif find_spec(peer) is None:
+        pytest.skip(f"the peer {peer} is not installed: pip install --group interop")
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +66,19 @@ def start_server(credentials: tuple[str, str, str]) -> Iterator[Callable[..., Pe
         yield start
 
 
+@pytest.fixture(scope="session")
+def meeting_place(credentials: tuple[str, str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meetings]:
+    """Servers and clients in processes of their own, with taps between them."""
+    with meetings(credentials, tmp_path_factory.mktemp("meetings")) as place:
+        yield place
+
+
 @pytest.fixture(autouse=True)
 def _peer_is_installed(request: pytest.FixtureRequest) -> None:
-    """Skip a test whose peer is missing: its parameter `package`, else that of its module."""
+    """Skip a test whose peer is missing: its parameter `peer` or `package`, else that of its module."""
     call = getattr(request.node, "callspec", None)
-    require((call.params if call is not None else {}).get("package", getattr(request.module, "PEER", "aioquic")))
+    parameters = call.params if call is not None else {}
+    require(parameters.get("peer", parameters.get("package", getattr(request.module, "PEER", "aioquic"))))
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc, name-de
 
     async def do_post(self, path: str, size: str) -> dict[str, Any]:
         reply = await self.fetch("POST", path, content(int(size)))
-        return {"status": reply.status, "text": reply.data.decode()}
+        return {"status": reply.status, "digest": digest(bytes(reply.data)), "text": reply.data[:64].decode("latin-1")}
 
     async def do_many_get(self, count: str, path: str) -> dict[str, Any]:
         replies = await asyncio.gather(*[self.fetch("GET", path) for _ in range(int(count))])

@@ -26,6 +26,16 @@ HOST = "127.0.0.1"
 SERVER_NAME = "localhost"
 
 
+async def change(connection: Any, verb: str) -> dict[str, Any]:
+    """Go on under new keys, or to another connection ID."""
+    await connection.ping()  # the handshake is confirmed, the peer has given out connection IDs
+    if verb == "update-key":
+        connection.request_key_update()
+    else:
+        connection.change_connection_id()
+    return {}
+
+
 class Client:
     """The steps of the task on a connection."""
 
@@ -36,18 +46,14 @@ class Client:
         if verb == "many":
             return {"equal": await self.many(int(number), int(size))}
         if verb in ("update-key", "take-id"):
-            await self.connection.ping()  # the handshake is confirmed, the peer has given out connection IDs
-            change = (
-                self.connection.request_key_update if verb == "update-key" else self.connection.change_connection_id
-            )
-            change()
-            return {}
+            return await change(self.connection, verb)
         reply = await self.ask(verb, int(number) if number else None, content(int(size)))
         return {"size": len(reply), "digest": digest(reply), "text": reply[:64].decode("latin-1")}
 
     async def ask(self, verb: str, number: int | None, body: bytes) -> bytes:
         async with await self.connection.open_stream() as stream:
-            await getattr(stream, "send_all", getattr(stream, "send", None))(command(verb, number) + body)
+            send = stream.send_all if isinstance(stream, quicio.trio.Stream) else stream.send
+            await send(command(verb, number) + body)
             await stream.send_eof()
             return b"".join([chunk async for chunk in stream])
 
@@ -70,7 +76,9 @@ class HttpClient:
     def __init__(self, client: http.Client) -> None:
         self.client = client
 
-    async def step(self, verb: str, first: str, second: str = "") -> dict[str, Any]:
+    async def step(self, verb: str, first: str = "", second: str = "") -> dict[str, Any]:
+        if verb in ("update-key", "take-id"):
+            return await change(self.client._connection, verb)
         if verb == "many-get":
             digests: list[str] = []
 

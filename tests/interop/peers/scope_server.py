@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import trio
@@ -38,8 +38,9 @@ class TrioStream:
         self.reset = stream.reset
         self.stop = stream.stop
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield bytes(chunk)
 
 
 class TrioTaskServer(TaskServer):
@@ -50,7 +51,7 @@ class TrioTaskServer(TaskServer):
             await super()._connection(connection)
 
     async def _stream(self, connection: Any, stream: Any) -> None:
-        await super()._stream(connection, TrioStream(stream))
+        await super()._stream(connection, cast(quicio.Stream, TrioStream(stream)))
 
 
 def retry_first(incoming: quicio.Incoming) -> None:
@@ -59,22 +60,26 @@ def retry_first(incoming: quicio.Incoming) -> None:
         incoming.retry()
 
 
+def accept_all(incoming: quicio.Incoming) -> None:
+    """A policy: everybody is served at once."""
+
+
 @asynccontextmanager
 async def serving(options: argparse.Namespace, configuration: quicio.QuicConfiguration) -> AsyncIterator[int]:
     """The server that the options ask for while the body runs; gives its port."""
+    policy = retry_first if options.retry else accept_all
     async with anyio.create_task_group() as tasks:
         if options.alpn == "h3":
-            serve = partial(http.serve, answer_http, HOST, 0, configuration=configuration)
+            serve = partial(http.serve, answer_http, HOST, 0, configuration=configuration, policy=policy)
             server = await tasks.start(serve)
             yield server.local_address[1]
         elif options.face == "trio":
             handler = TrioTaskServer()._connection
-            serve = partial(quicio.trio.serve_quic, handler, 0, host=HOST, configuration=configuration)
-            [listener] = await tasks.start(serve)
-            yield listener.local_address[1]
+            serve_quic = partial(quicio.trio.serve_quic, handler, 0, host=HOST, configuration=configuration)
+            [opened] = await tasks.start(serve_quic)
+            yield opened.local_address[1]
         else:
-            policy = {"policy": retry_first} if options.retry else {}
-            async with quicio.listen(HOST, 0, configuration=configuration, **policy) as listener:
+            async with quicio.listen(HOST, 0, configuration=configuration, policy=policy) as listener:
                 tasks.start_soon(TaskServer().accept, listener)
                 yield listener.local_address[1]
                 tasks.cancel_scope.cancel()
