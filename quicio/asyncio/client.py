@@ -20,7 +20,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, cast
 
+from quicio.asyncio.arguments import checked_configuration, checked_function, checked_host, checked_port
 from quicio.asyncio.protocol import QuicConnectionProtocol, QuicStreamHandler
+from quicio.asyncio.sockets import open_bound
 from quicio.asyncio.transport import EngineTransport
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnectionState, QuicTokenHandler
@@ -28,7 +30,6 @@ from quicio.quic.endpoint import Endpoint
 from quicio.quic.racing import RacingConnection
 from quicio.tls.tickets import SessionTicketHandler
 from quicio.udp.address import Address, address_from_system
-from quicio.udp.socket import open_socket
 
 __all__ = ["connect"]
 
@@ -55,17 +56,25 @@ def connect(
     server issues for later connections.
 
     Raises a `quicio.ConnectError`, a `ConnectionError`, when the handshake fails; `OSError` when the port is taken and
-    `socket.gaierror` for an unknown host; `ValueError` for a configuration that no client can use.
+    `socket.gaierror` for an unknown host. Arguments of a wrong kind are a `TypeError` and wrong values a `ValueError`, at
+    the call; so is a configuration that no client can use, when the connection is made.
     """
+    for name, function in (
+        ("create_protocol", create_protocol),
+        ("session_ticket_handler", session_ticket_handler),
+        ("stream_handler", stream_handler),
+        ("token_handler", token_handler),
+    ):
+        checked_function(function, name)
     return Connecting(
-        host,
-        port,
+        checked_host(host),
+        checked_port(port, lowest=1),
         configuration=configuration,
         create_protocol=create_protocol or QuicConnectionProtocol,
         handlers={"session_ticket_handler": session_ticket_handler, "token_handler": token_handler},
         stream_handler=stream_handler,
         wait_connected=wait_connected,
-        local_port=local_port,
+        local_port=checked_port(local_port, "local_port"),
     )
 
 
@@ -125,7 +134,10 @@ class Connecting:
         try:
             quic = endpoint.prepare(configuration, partial(RacingConnection, addresses=addresses, **self._handlers))
             protocol = self._create_protocol(quic, stream_handler=self._stream_handler)
+            if not isinstance(protocol, QuicConnectionProtocol):
+                raise TypeError(f"create_protocol must make a QuicConnectionProtocol, not {protocol!r}")
             transport.set_protocol(protocol)
+            transport.set_peer(quic.get_peer_address)
             protocol.connection_made(transport)
             protocol._connection_terminated_handler = lambda: cast(None, loop.call_soon(transport.close))
             watch_refusals(protocol, transport, cast(RacingConnection, quic))
@@ -157,12 +169,10 @@ async def end(protocol: QuicConnectionProtocol) -> None:
 
 
 def client_configuration(given: QuicConfiguration | None, host: str) -> QuicConfiguration:
-    """The copy of the caller's configuration that the connection is made with. Raises `ValueError`."""
+    """The copy of the caller's configuration that the connection is made with. Raises `TypeError` and `ValueError`."""
     if given is None:
         return QuicConfiguration(is_client=True, server_name=host)
-    if not given.is_client:
-        raise ValueError("connect() takes a client's configuration: QuicConfiguration(is_client=True, ...)")
-    given.validate()
+    checked_configuration(given, "connect()", is_client=True)
     return given.replaced(server_name=host if given.server_name is None else given.server_name)
 
 
@@ -172,7 +182,7 @@ async def open_towards(
     """A socket, and the addresses of the server that it reaches, in the resolver's order. Raises `OSError`."""
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     addresses = list(dict.fromkeys(address_from_system(sockaddr) for *_, sockaddr in found))
-    sock = open_socket(None, local_port)
+    sock = open_bound(None, local_port)
     if sock.family == socket.AF_INET:
         addresses = [address for address in addresses if ":" not in address[0]]
     if not addresses:

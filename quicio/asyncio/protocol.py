@@ -17,7 +17,8 @@ What a subclass may rely on, either way:
 - A connection has ended when a close was sent or received: that wakes all who wait, with an error. It has terminated when the
   closing period is over: `ConnectionTerminated` says so, and `wait_closed()` returns. After the end nothing raises but what
   waits.
-- Tasks of stream handlers that are coroutine functions belong to the connection: they are cancelled when it has terminated.
+- Tasks of stream handlers that are coroutine functions belong to the connection: they are cancelled when it has terminated, and
+  `wait_closed()` waits for them, but not for one that will not end (`HANDLER_PATIENCE`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ QuicConnectionIdHandler = Callable[[bytes], None]
 QuicStreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 PUMP: Final = ("datagram_received", "transmit", "_handle_timer", "_process_events")
+HANDLER_PATIENCE: Final = 5.0  # seconds that handlers may take to end, once cancelled
 NATIVE: Final = frozenset({events.ConnectionClosing, events.StreamDelivered, events.StreamWritable})
 
 
@@ -149,11 +151,17 @@ class QuicConnectionProtocol(asyncio.DatagramProtocol):
             self._process_soon()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection has terminated, and the tasks of its stream handlers have ended."""
+        """Wait until the connection has terminated, and the tasks of its stream handlers have ended.
+
+        They were cancelled; those that have not ended after five seconds are told to the loop's exception handler.
+        """
         await self._closed.wait()
         others = self._tasks - {asyncio.current_task()}
         if others:
-            await asyncio.wait(others)
+            _, stubborn = await asyncio.wait(others, timeout=HANDLER_PATIENCE)
+            for task in stubborn & self._tasks:
+                self._tasks.discard(task)
+                self._report(f"a stream handler did not end when it was cancelled: {task}", TimeoutError())
 
     async def wait_connected(self) -> None:
         """Wait for the handshake. Raises a `quicio.ConnectError`, a `ConnectionError`, when it fails.
@@ -333,8 +341,10 @@ class QuicConnectionProtocol(asyncio.DatagramProtocol):
     def _error(self) -> Exception:
         """A new error for one who waited for the connection."""
         reason = self._quic.close_reason or CloseReason(0, False, False, "the connection has ended", None)
-        make = lost_error if self._connected else connect_error
-        return make(reason, self._quic.close_cause)
+        cause = self._quic.close_cause
+        if self._connected:
+            return lost_error(reason, cause)
+        return connect_error(reason, cause, is_heard=self._quic.statistics().packets_received > 0)
 
     def _report(self, message: str, error: BaseException) -> None:
         self._loop.call_exception_handler(

@@ -9,13 +9,14 @@ protocols share the transport.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import cast
 
+from quicio.asyncio.arguments import checked_configuration, checked_function, checked_host, checked_port
 from quicio.asyncio.protocol import QuicConnectionProtocol, QuicStreamHandler
+from quicio.asyncio.sockets import bind
 from quicio.asyncio.transport import EngineTransport
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import NetworkAddress, QuicConnection
@@ -23,8 +24,6 @@ from quicio.quic.endpoint import Endpoint, Incoming, retry_under_load
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.transmit import Received
 from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
-from quicio.udp.address import address_from_system
-from quicio.udp.socket import open_socket
 
 __all__ = ["QuicServer", "serve"]
 
@@ -32,27 +31,36 @@ __all__ = ["QuicServer", "serve"]
 class QuicServer(asyncio.DatagramProtocol):
     """The protocol of a server's transport: it owns the protocols of the connections.
 
-    Arguments are those of `serve()`. Raises `ValueError` for a configuration without a certificate, or of a client.
+    Arguments are those of `serve()`. Raises `ValueError` for a configuration without a certificate, or of a client, and
+    `TypeError` for what is none and for functions that cannot be called.
     """
 
     def __init__(
         self,
         *,
         configuration: QuicConfiguration,
-        create_protocol: Callable[..., QuicConnectionProtocol] = QuicConnectionProtocol,
+        create_protocol: Callable[..., QuicConnectionProtocol] | None = QuicConnectionProtocol,
         session_ticket_fetcher: SessionTicketFetcher | None = None,
         session_ticket_handler: SessionTicketHandler | None = None,
         retry: bool = False,
         stateless_retry: bool = False,
         stream_handler: QuicStreamHandler | None = None,
     ) -> None:
-        self._configuration = configuration
-        self._create_protocol = create_protocol
+        for name, function in (
+            ("create_protocol", create_protocol),
+            ("session_ticket_fetcher", session_ticket_fetcher),
+            ("session_ticket_handler", session_ticket_handler),
+            ("stream_handler", stream_handler),
+        ):
+            checked_function(function, name)
+        self._configuration = checked_configuration(configuration, "serve()", is_client=False)
+        self._create_protocol = create_protocol or QuicConnectionProtocol
         self._loop = asyncio.get_running_loop()
         self._retry = retry or stateless_retry
         self._stream_handler = stream_handler
         self._transport: asyncio.DatagramTransport | None = None
         self._protocols: dict[QuicConnection, QuicConnectionProtocol] = {}
+        self._ending: list[QuicConnectionProtocol] = []  # terminated, with stream handlers that have not ended
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._endpoint = Endpoint(connection_id_length=configuration.connection_id_length)
@@ -83,6 +91,8 @@ class QuicServer(asyncio.DatagramProtocol):
         """Wait until all connections have terminated and the tasks of their stream handlers have ended, after `close()`."""
         while self._protocols:
             await next(iter(self._protocols.values())).wait_closed()
+        while self._ending:
+            await self._ending.pop().wait_closed()
         await asyncio.sleep(0)  # connection_lost is called; the transport's tasks end
 
     # --- connections -------------------------------------------------------------------------------------------------
@@ -99,6 +109,8 @@ class QuicServer(asyncio.DatagramProtocol):
         failure: Exception | None = None
         try:
             protocol = self._create_protocol(quic, stream_handler=self._stream_handler)
+            if not isinstance(protocol, QuicConnectionProtocol):
+                raise TypeError(f"create_protocol must make a QuicConnectionProtocol, not {protocol!r}")
             protocol.connection_made(self._transport)
         except Exception as error:
             failure = error
@@ -118,7 +130,10 @@ class QuicServer(asyncio.DatagramProtocol):
         protocol.transmit()
 
     def _connection_terminated(self, quic: QuicConnection) -> None:
-        self._protocols.pop(quic, None)
+        protocol = self._protocols.pop(quic, None)
+        self._ending = [ending for ending in self._ending if ending._tasks]
+        if protocol is not None and protocol._tasks:
+            self._ending.append(protocol)
         if not isinstance(self._transport, EngineTransport):
             self._endpoint.forget(quic)
 
@@ -164,7 +179,7 @@ async def serve(
     port: int,
     *,
     configuration: QuicConfiguration,
-    create_protocol: Callable[..., QuicConnectionProtocol] = QuicConnectionProtocol,
+    create_protocol: Callable[..., QuicConnectionProtocol] | None = QuicConnectionProtocol,
     session_ticket_fetcher: SessionTicketFetcher | None = None,
     session_ticket_handler: SessionTicketHandler | None = None,
     retry: bool = False,
@@ -177,8 +192,12 @@ async def serve(
     called for each stream that a client opens. With `retry` (or `stateless_retry`, its older name) clients have to prove their
     addresses first (RFC 9000 §8.1). `session_ticket_fetcher` and `session_ticket_handler` find and keep tickets.
 
-    Raises `ValueError` for a configuration that no server can use, `OSError` when the address cannot be had.
+    Raises `ValueError` for a configuration that no server can use, `OSError` when the address cannot be had,
+    `socket.gaierror` for an unknown host, `TypeError` and `ValueError` for other arguments of a wrong kind or value.
     """
+    port = checked_port(port)
+    if host:
+        checked_host(host)
     loop = asyncio.get_running_loop()
     server = QuicServer(
         configuration=configuration,
@@ -198,17 +217,3 @@ async def serve(
     transport.set_protocol(server)
     server.connection_made(transport)
     return server
-
-
-async def bind(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-    """A socket on the first address of `host` that can be had; an empty host stands for all addresses."""
-    if not host:
-        return open_socket(None, port)
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    failure: OSError | None = None
-    for *_, sockaddr in found:
-        try:
-            return open_socket(address_from_system(sockaddr)[0], port)
-        except OSError as error:
-            failure = failure or error
-    raise failure or OSError(f"{host} has no address")

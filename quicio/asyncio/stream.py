@@ -6,7 +6,8 @@
   full; the pieces that came meanwhile; and the flow control window, because only what went into the reader is credited. A
   reader that nobody reads therefore stops its peer.
 - What is written is queued at once and sent at the end of this turn of the loop; all that is written in one turn goes together.
-  `drain()` waits while the queue is full: it holds what the peer has not acknowledged.
+  `drain()` waits while the queue is full: it holds what the peer has not acknowledged. How much that is, the configuration's
+  `send_buffer` says, or `set_write_buffer_limits()` for one stream.
 - The end is told as what it was. `read()` gives EOF only after the peer's FIN; a reset, a lost connection and our own `abort()`
   are exceptions. `drain()` raises when the peer has asked us to stop, or the connection is lost. `wait_closed()` returns when
   all was acknowledged, and raises when it never will be.
@@ -24,6 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from quicio import errors
+from quicio.asyncio.transport import water_marks
 from quicio.quic.connection import stream_is_client_initiated, stream_is_unidirectional
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class QuicStreamAdapter(asyncio.Transport):
         # sending
         self._is_delivered = not self._can_write  # nothing is left that the peer has to acknowledge
         self._broken: Broken | None = None
+        self._low, self._high = self._usual_marks()
         self._waiters: set[asyncio.Future[None]] = set()
 
     # --- receiving: what the protocol tells --------------------------------------------------------------------------
@@ -247,18 +250,18 @@ class QuicStreamAdapter(asyncio.Transport):
 
     async def drained(self) -> None:
         """Wait until there is room. Raises when nothing can be sent any more."""
+        is_full = False  # once it was, there is room from the low mark on
         while True:
             if self._broken is not None and not (self._is_delivered and self._can_write):
                 raise self._broken()
-            if self._is_delivered or self._room() > 0:
+            if self._is_delivered or self.get_write_buffer_size() <= (self._low if is_full else self._high):
+                return
+            is_full = True
+            try:
+                self.protocol._quic.want_room(self.stream_id, self._low)
+            except (ValueError, RuntimeError):  # finished; or reset, which `delivered` or `stop_received` tell
                 return
             await self._wait()
-
-    def _room(self) -> int:
-        try:
-            return self.protocol._quic.send_room(self.stream_id)
-        except (ValueError, RuntimeError):  # finished; or reset, which `delivered` or `stop_received` tell
-            return 1
 
     async def delivery(self) -> None:
         """Wait until the peer has acknowledged all, after `close()`. Raises when it never will."""
@@ -278,6 +281,24 @@ class QuicStreamAdapter(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Bytes that the peer has not acknowledged."""
         return self.protocol._quic.send_buffered(self.stream_id)
+
+    def _usual_marks(self) -> tuple[int, int]:
+        size = self.protocol._quic.configuration.send_buffer
+        return size - size // 4, size - 1
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and the high water mark, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Have `drain()` wait while more than `high` bytes are unacknowledged, until `low` are; `high=0` waits for all.
+
+        Without `low` it is a quarter of `high`; without both the marks are those of `QuicConfiguration.send_buffer` again.
+        Raises `ValueError` unless high >= low >= 0.
+        """
+        usual = high is None and low is None
+        self._low, self._high = self._usual_marks() if usual else water_marks(high, low, 0)
+        self._wake()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`stream_id`, `peername`, `peercert` (the peer's certificate, an x509 object); and what the socket's transport has."""

@@ -12,6 +12,9 @@ and what would block is tried again soon.
 Rules:
 - The timer is set anew only when the engine's deadline comes nearer. One that fires early looks and goes on waiting: deadlines
   mostly move away, with each acknowledgement.
+- What `sendto` is given while the socket would block waits in the engine. Beyond the high water mark the protocol's
+  `pause_writing()` is called, and `resume_writing()` at the low one, as asyncio's transports do. Attached connections need
+  neither: they are asked for datagrams when there is room for them.
 - A failure of the socket or the engine closes the transport, with the error as the reason.
 - Closing it closes the socket at once. Attached connections are told, and run out their closing periods by themselves.
 """
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineTransport"]
 
+HIGH_WATER: Final = 64 * 1024  # bytes given to `sendto` that may wait before the protocol is told, as in asyncio
 RETRY: Final = 0.002  # seconds until a socket that would block is tried again, on loops that cannot tell
 
 OnEvents = Callable[[], None]
@@ -63,6 +67,10 @@ class EngineTransport(asyncio.DatagramTransport):
         self._armed = inf
         self._is_writing = False
         self._reader: asyncio.Task[None] | None = None  # only on loops without add_reader
+        self._peer: Callable[[], Any] = lambda: None
+        self._high = HIGH_WATER
+        self._low = HIGH_WATER // 4
+        self._has_paused = False  # the protocol was told to write no more
         host, port = self.engine.local_address
         is_ipv6 = udp.family == socket_module.AF_INET6
         self._extra_facts: dict[str, Any] = {
@@ -125,6 +133,9 @@ class EngineTransport(asyncio.DatagramTransport):
             self._arm()
         if self.engine.is_blocked and not self._is_writing:
             self._wait_writable()
+        if self._has_paused and self.engine.posted_size() <= self._low:
+            self._has_paused = False
+            self._tell("resume_writing")
 
     def _on_readable(self) -> None:
         if self._is_closing:
@@ -188,14 +199,47 @@ class EngineTransport(asyncio.DatagramTransport):
             self.engine.post(Transmit([bytes(data)], address_from_system(addr)))
             if not self._is_writing:
                 self._run(self.engine.flush)
+            if self.engine.is_blocked:
+                self._pause_when_full()
+
+    def _pause_when_full(self) -> None:
+        if not self._has_paused and self.engine.posted_size() > self._high:
+            self._has_paused = True
+            self._tell("pause_writing")
+
+    def _tell(self, method: str) -> None:
+        """Call a method of the protocol; what it raises is its own affair."""
+        try:
+            getattr(self._protocol, method)()
+        except Exception as error:
+            self._report(f"protocol.{method}() failed", error)
+
+    def set_peer(self, peer: Callable[[], Any]) -> None:
+        """What tells `peername`: a client's transport has one peer, though its socket is not connected."""
+        self._peer = peer
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`sockname` or `socket`."""
+        """`sockname`, `socket`, and on a client's transport `peername`; the default for all else."""
+        if name == "peername":
+            peer = self._peer()
+            return default if peer is None else peer
         return self._extra_facts.get(name, default)
 
     def get_write_buffer_size(self) -> int:
         """Bytes given to `sendto` that wait for the socket."""
         return self.engine.posted_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and the high water mark, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the water marks, in bytes. Without `low` it is a quarter of `high`, without both they are asyncio's.
+
+        Raises `ValueError` unless high >= low >= 0.
+        """
+        self._low, self._high = water_marks(high, low, HIGH_WATER)
+        self._pause_when_full()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Whose `connection_lost` is called in the end."""
@@ -219,10 +263,13 @@ class EngineTransport(asyncio.DatagramTransport):
         self._close(None)
 
     def _fail(self, error: Exception) -> None:
-        self._loop.call_exception_handler(
-            {"message": "the QUIC transport failed", "exception": error, "transport": self, "protocol": self._protocol}
-        )
+        self._report("the QUIC transport failed", error)
         self._close(error)
+
+    def _report(self, message: str, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )
 
     def _close(self, error: Exception | None) -> None:
         if self._is_closing:
@@ -250,3 +297,14 @@ class EngineTransport(asyncio.DatagramTransport):
         if not self._is_closing:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.engine.close()
+
+
+def water_marks(high: int | None, low: int | None, default: int) -> tuple[int, int]:
+    """The low and the high mark that `set_write_buffer_limits(high, low)` means, by the rules of asyncio's transports."""
+    if high is None:
+        high = default if low is None else 4 * low
+    if low is None:
+        low = high // 4
+    if not high >= low >= 0:
+        raise ValueError(f"high ({high}) must be at least low ({low}), and low at least 0")
+    return low, high

@@ -309,7 +309,7 @@ async def test_an_ipv4_host_leaves_ipv6_addresses_out(monkeypatch: pytest.Monkey
     def only_ipv4(*_: Any) -> socket.socket:
         return open_socket("0.0.0.0", 0)
 
-    monkeypatch.setattr(quicio.asyncio.client, "open_socket", only_ipv4)
+    monkeypatch.setattr(quicio.asyncio.client, "open_bound", only_ipv4)
     with pytest.raises(OSError, match="no address that this host reaches"):
         await quicio.asyncio.client.open_towards(loop, "::1", 4433, 0)
     sock, addresses = await quicio.asyncio.client.open_towards(loop, HOST, 4433, 0)

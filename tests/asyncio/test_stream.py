@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from helpers.asyncio_face import PATIENCE, Pair, echo, pair, until
+import quicio.asyncio.protocol
+from helpers.asyncio_face import PATIENCE, Pair, connected, echo, pair, serving, until
 from helpers.loopback import HOST
 from quicio import errors
 from quicio.asyncio.protocol import QuicConnectionProtocol, QuicStreamAdapter
@@ -176,6 +178,59 @@ async def test_a_reader_that_never_reads_stops_the_writer() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_the_water_marks_of_a_stream() -> None:
+    """`drain()` waits beyond the high mark until the low one is reached; with 0 until all is acknowledged."""
+    kept = Streams()
+    limits = {"max_data": 30_000, "max_stream_data": 30_000}
+    async with pair(stream_handler=kept, server=limits) as ends:
+        _, writer, peer_reader, _ = await open_both(ends, kept)
+        transport: asyncio.WriteTransport = writer.transport
+        size = ends.client._quic.configuration.send_buffer
+        assert transport.get_write_buffer_limits() == (size - size // 4, size - 1)
+        peer_adapter = ends.server._adapters[0]
+        peer_adapter.pause_reading()
+        writer.write(bytes(400_000))
+        await writer.drain()
+        transport.set_write_buffer_limits(high=100_000, low=50_000)
+        assert transport.get_write_buffer_limits() == (50_000, 100_000)
+
+        async def size_when_drained() -> int:
+            await writer.drain()
+            return transport.get_write_buffer_size()
+
+        draining = asyncio.create_task(size_when_drained())
+        await asyncio.sleep(0.05)
+        assert not draining.done()  # the peer takes no more than its windows
+        peer_adapter.resume_reading()
+        async with asyncio.timeout(PATIENCE):
+            await peer_reader.readexactly(400_000)
+            assert await draining <= 50_000
+        transport.set_write_buffer_limits(high=0)
+        writer.write(b"x")
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(writer.drain(), peer_reader.readexactly(1))
+        assert transport.get_write_buffer_size() == 0
+        transport.set_write_buffer_limits()
+        assert transport.get_write_buffer_limits() == (size - size // 4, size - 1)
+        with pytest.raises(ValueError, match="at least low"):
+            transport.set_write_buffer_limits(high=1, low=2)
+
+
+async def test_new_water_marks_wake_who_drains() -> None:
+    kept = Streams()
+    async with pair(stream_handler=kept, server={"max_data": 10_000, "max_stream_data": 10_000}) as ends:
+        _, writer, _, _ = await open_both(ends, kept)
+        ends.server._adapters[0].pause_reading()
+        writer.transport.set_write_buffer_limits(high=10)
+        writer.write(bytes(400_000))
+        draining = asyncio.create_task(writer.drain())
+        await asyncio.sleep(0.02)
+        assert not draining.done()
+        writer.transport.set_write_buffer_limits(high=1_000_000, low=1_000_000)
+        async with asyncio.timeout(PATIENCE):
+            await draining
 
 
 async def test_drain_without_need_returns_at_once() -> None:
@@ -491,3 +546,58 @@ async def test_a_handler_may_wait_for_the_end_itself() -> None:
         writer.write(b"?")
         async with asyncio.timeout(PATIENCE):
             await done.wait()
+
+
+async def test_a_handler_that_will_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, loop_errors: list[dict[str, Any]]
+) -> None:
+    """The wait for handlers is bounded, on both sides; who did not end is reported."""
+    monkeypatch.setattr(quicio.asyncio.protocol, "HANDLER_PATIENCE", 0.1)
+    release = asyncio.Event()
+    ended: list[str] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            await release.wait()
+            ended.append("late")
+            raise
+
+    async with serving(stream_handler=handler) as server:
+        async with connected(server) as protocol:
+            _, writer = await protocol.create_stream()
+            writer.write(b"x")
+            await until(lambda: any(each._tasks for each in server._protocols.values()))
+            (task,) = next(iter(server._protocols.values()))._tasks
+        await until(lambda: not server._protocols)
+        assert server._ending
+    assert [type(context["exception"]) for context in loop_errors] == [TimeoutError]
+    assert "did not end when it was cancelled" in loop_errors[0]["message"]
+    loop_errors.clear()
+    assert not task.done()
+    release.set()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert ended == ["late"]
+
+
+async def test_a_server_waits_for_handlers_of_connections_that_are_over() -> None:
+    """A handler may take its time to clean up, a connection that has terminated is still somebody's."""
+    ended: list[str] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(0.1)
+            ended.append("cleaned up")
+
+    async with serving(stream_handler=handler) as server:
+        async with connected(server) as protocol:
+            _, writer = await protocol.create_stream()
+            writer.write(b"x")
+            await until(lambda: any(each._tasks for each in server._protocols.values()))
+        await until(lambda: not server._protocols)
+        assert not ended
+    assert ended == ["cleaned up"]
