@@ -26,9 +26,9 @@ from quicio.quic.recovery.pacer import Pacer
 from quicio.quic.recovery.rtt import RttEstimator
 from quicio.quic.streams.collection import Streams
 from quicio.quic.tls_policy import TlsPolicy
-from quicio.quic.wire.constants import STATELESS_RESET_TOKEN_SIZE
+from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, STATELESS_RESET_TOKEN_SIZE
 from quicio.quic.wire.crypto import KeyRing
-from quicio.quic.wire.transport_parameters import TransportParameters
+from quicio.quic.wire.transport_parameters import QUANTUM_READINESS, TransportParameters
 from quicio.tls.issuing import KeptTickets, TicketIssuer
 from quicio.tls.tickets import SessionTicketFetcher, SessionTicketHandler
 
@@ -81,6 +81,8 @@ def local_parameters(
     parameters.initial_source_connection_id = connection_ids.host_cid
     parameters.max_datagram_frame_size = configuration.max_datagram_frame_size or 0
     parameters.version_information = (version, list(configuration.supported_versions))
+    if configuration.quantum_readiness_test:
+        parameters.additional.append((QUANTUM_READINESS, bytes(SMALLEST_MAX_DATAGRAM_SIZE)))
     if not configuration.is_client:
         parameters.original_destination_connection_id = original_destination_cid
         parameters.retry_source_connection_id = retry_source_cid

@@ -292,7 +292,7 @@ _OPAQUE: Final = {
     transport_parameters.STATELESS_RESET_TOKEN: "stateless_reset_token",
     transport_parameters.INITIAL_SOURCE_CONNECTION_ID: "initial_source_connection_id",
     transport_parameters.RETRY_SOURCE_CONNECTION_ID: "retry_source_connection_id",
-    0x0C37: "quantum_readiness",  # an experiment with large hellos; the bytes mean nothing
+    transport_parameters.QUANTUM_READINESS: "quantum_readiness",
 }
 _IDENTIFIERS: Final = sorted(
     [
