@@ -73,6 +73,7 @@ from quicio.quic.wire.frames import (
     decode_transport_close,
 )
 
+STREAM_MASK: Final = 0xF8  # STREAM is eight frame types: its three flags are the low bits (RFC 9000 §19.8)
 MAX_TOKENS_HELD: Final = 4  # NEW_TOKEN tokens that nobody has taken yet
 
 
@@ -96,26 +97,31 @@ class Dispatcher:
         size = len(payload)
         if size == 0:
             raise QuicConnectionError(PROTOCOL_VIOLATION, PADDING, "Packet contains no frames")
-        self.is_eliciting = False
-        self.is_probing = True
+        is_eliciting = False
+        is_probing = True
         position = 0
         while position < size:
             frame_type = payload[position]
             if frame_type >= FRAME_TYPES or ALLOWED[frame_type] & allowed_bit == 0:
                 self._refuse(payload, position)
-            if ACK_ELICITING[frame_type]:
-                self.is_eliciting = True
-            if not PROBING[frame_type]:
-                self.is_probing = False
-            if STREAM <= frame_type <= 0x0F:
+            if frame_type & STREAM_MASK == STREAM:  # nearly every frame but ACK; what the tables say of it is known
+                is_eliciting = True
+                is_probing = False
                 stream_id, offset, start, end, fin, position = decode_stream(payload, position + 1, frame_type)
                 self.parts.streams.on_stream_frame(stream_id, offset, payload[start:end], fin)
                 if self.is_early:
                     self.early_streams.add(stream_id)
-            elif frame_type == PADDING:
+                continue
+            if ACK_ELICITING[frame_type]:
+                is_eliciting = True
+            if not PROBING[frame_type]:
+                is_probing = False
+            if frame_type == PADDING:
                 position = size - len(payload[position:].lstrip(b"\x00"))
             else:
                 position = HANDLERS[frame_type](self, payload, position + 1, frame_type)
+        self.is_eliciting = is_eliciting
+        self.is_probing = is_probing
 
     def _refuse(self, payload: bytes, position: int) -> None:
         frame_type = payload[position]

@@ -79,14 +79,18 @@ class Receiving:
                 raise QuicConnectionError(FLOW_CONTROL_ERROR, STREAM, "The limit of data on the connection is exceeded")
             self.received = received
             half.highest = stop
-        if offset == half.received and not fin and half.fragments is None and not half.is_discarding and data:
+        if data and offset == half.received and half.fragments is None and not half.is_discarding:
             pieces = half.pieces
             pieces.append(data)
             half.received = stop
-            self.latest = half
             if not half.is_listed:
                 half.is_listed = True
                 self.readable.append(half)
+            if fin:  # with all data here
+                half.final_size = stop
+                half.state = RECEIVE_DATA_RECVD
+                return
+            self.latest = half
             if half.final_size >= 0:
                 self._note_size_known(half)
             elif len(pieces) > MAX_PIECES:
