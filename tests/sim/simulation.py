@@ -15,14 +15,15 @@ from quicio.environment import Environment
 
 
 class SimulatedEnvironment(Environment):
-    """Fixed dates and seeded randomness."""
+    """Seeded randomness, and a date that stands still unless a test moves it."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._random = random.Random(seed)
+        self.date = NOW
 
     def wall_clock(self) -> float:
-        return NOW
+        return self.date
 
     def random_bytes(self, size: int) -> bytes:
         return self._random.randbytes(size)

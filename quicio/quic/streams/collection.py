@@ -137,6 +137,7 @@ class Streams(Component):
         """Client: nothing that was sent has arrived, and no limit holds until `on_parameters` (RFC 9001 §4.6.2)."""
         self._credit_bidi_local = self._credit_bidi_remote = self._credit_uni = 0
         restart_streams(self.streams, self.counts, self.sending, self.receiving)
+        self._checked.clear()
 
     def _first_credit(self, stream_id: int) -> int:
         if stream_id & 2:
