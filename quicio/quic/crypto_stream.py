@@ -30,6 +30,12 @@ class CryptoSender:
         """Whether something is to be sent."""
         return len(self._pending) > 0
 
+    @property
+    def is_acked(self) -> bool:
+        """Whether there was something to send and the peer has acknowledged all of it."""
+        acked = self._acked
+        return len(acked) == 1 and acked.starts[0] == 0 and acked.stops[0] == len(self._data)
+
     def append(self, data: bytes) -> None:
         """More bytes to send."""
         start = len(self._data)

@@ -102,6 +102,8 @@ class Handshake(Component):
         self.remote_parameters: TransportParameters | None = None
         self._senders = [CryptoSender(), CryptoSender(), CryptoSender()]
         self._receivers = [CryptoReceiver(), CryptoReceiver(), CryptoReceiver()]
+        self._repeated_hello = False  # server: the client sent it anew, in the version that was switched to
+        self._has_greeted_again = False
         self._done_is_due = False
         self._done_is_acked = False
         self._tokens_due: list[bytes] = []
@@ -181,12 +183,27 @@ class Handshake(Component):
                 raise QuicConnectionError(
                     PROTOCOL_VIOLATION, CRYPTO, "New CRYPTO data at an encryption level that is over"
                 )
+            is_switched = self.version != self.original_version
+            if is_switched and space == INITIAL and offset == 0 and not self.is_client and not self._has_greeted_again:
+                self._has_greeted_again = self._repeated_hello = True
+                self._greet_again()  # or when the packet's ACK frame has been read
             return
         try:
             self.machine.receive(EPOCH_OF_SPACE[space], chunk)
         except Alert as alert:
             raise alert_to_error(alert) from alert
         self._pump()
+
+    def _greet_again(self) -> None:
+        """Server, once: answer a repeated ClientHello although the answer was acknowledged, after a switch of versions.
+
+        A client may acknowledge the packet that shows it the new version (RFC 9368 §2.3) and yet drop what is in it:
+        picoquic greets again, in the new version, and waits. Loss recovery has nothing left to send to it.
+        """
+        if self._repeated_hello and self._senders[INITIAL].is_acked:
+            self._repeated_hello = False
+            self._senders[INITIAL].offer_all_again()
+            self.want(1 << INITIAL)
 
     def decide(self, decision_id: int, answer: object) -> None:
         """The application answers a `DecisionNeeded`."""
@@ -406,6 +423,8 @@ class Handshake(Component):
     def on_acked(self, token: Token, now: float) -> None:
         if token[1] == TOKEN_CRYPTO:
             self._senders[token[2]].on_acked(token[3], token[4])
+            if self._repeated_hello:
+                self._greet_again()
         elif token[1] == TOKEN_DONE:
             self._done_is_acked = True
             self._done_is_due = False

@@ -15,7 +15,7 @@ from quicio.quic.events import (
     HandshakeCompleted,
     ProtocolNegotiated,
 )
-from quicio.quic.handshake import MIN_CRYPTO_ROOM, Handshake, alert_to_error
+from quicio.quic.handshake import MIN_CRYPTO_ROOM, TOKEN_CRYPTO, Handshake, alert_to_error
 from quicio.quic.wire.constants import (
     APPLICATION,
     APPLICATION_BIT,
@@ -448,3 +448,40 @@ def test_a_server_of_version_one_alone_may_not_know_the_parameter() -> None:
     ).victim._parts.handshake
     handshake.restart(VERSION_1)
     assert check(handshake, None) is None
+
+
+# --- a ClientHello that comes again after a switch --------------------------------------------------------------------
+
+
+def acknowledge_hello(handshake: Handshake) -> None:
+    """The client has acknowledged the whole ServerHello."""
+    size = len(handshake._senders[INITIAL]._data)
+    handshake.on_acked((handshake, TOKEN_CRYPTO, INITIAL, 0, size), 0.0)
+
+
+def greet_again(handshake: Handshake) -> None:
+    """The client sends its ClientHello a second time."""
+    handshake.on_crypto_frame(INITIAL, 0, bytes(50))
+
+
+@pytest.mark.parametrize("is_acked_first", [True, False])
+def test_after_a_switch_a_repeated_hello_is_answered_though_the_answer_was_acknowledged(is_acked_first: bool) -> None:
+    """RFC 9368 §2.3: picoquic acknowledges the packet that shows the version, and reads its ServerHello from the next."""
+    handshake = started(is_client=False)
+    handshake.version = VERSION_2
+    for step in [acknowledge_hello, greet_again] if is_acked_first else [greet_again, acknowledge_hello]:
+        assert INITIAL_BIT & handshake.pending == 0
+        step(handshake)
+    assert handshake.pending & INITIAL_BIT
+    ((_, kind, space, start, stop),) = write(handshake, INITIAL, 2000).tokens
+    assert (kind, space, start, stop) == (TOKEN_CRYPTO, INITIAL, 0, len(handshake._senders[INITIAL]._data))
+    greet_again(handshake)
+    acknowledge_hello(handshake)
+    assert handshake.pending & INITIAL_BIT == 0  # once is enough: whoever repeats it for ever gets no more
+
+
+def test_without_a_switch_loss_recovery_alone_answers_a_repeated_hello() -> None:
+    handshake = started(is_client=False)
+    acknowledge_hello(handshake)
+    greet_again(handshake)
+    assert handshake.pending & INITIAL_BIT == 0
