@@ -41,15 +41,15 @@ class QuicConnectable(ByteStreamConnectable):
 
     async def connect(self) -> Stream:
         """Connect and open a bidirectional stream. Raises as entering `quicio.connect` does."""
-        stream: Stream = await self._task_group.start(self._host_connection)
-        return stream
+        handed_over: list[Stream] = await self._task_group.start(self._host_connection)
+        return handed_over.pop()
 
-    async def _host_connection(self, *, task_status: TaskStatus[Stream] = TASK_STATUS_IGNORED) -> None:
+    async def _host_connection(self, *, task_status: TaskStatus[list[Stream]] = TASK_STATUS_IGNORED) -> None:
         try:
             async with connect(self._host, self._port, **self._as_connect) as connection:
                 stream = await connection.open_stream()
                 released = connection._table.when_released(stream.id)
-                task_status.started(stream)
+                task_status.started([stream])  # which is emptied: what a task was started with outlives the start
                 del stream  # one that its user drops is reset, not kept
                 await released.wait()
         except NotDelivered as error:

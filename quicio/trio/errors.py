@@ -87,6 +87,7 @@ NAMESAKES: Final[dict[type[BaseException], type[QuicError]]] = {
 }
 
 TRIOS_OWN: Final[dict[type[BaseException], type[Exception]]] = {
+    anyio.BrokenResourceError: trio.BrokenResourceError,
     anyio.BusyResourceError: trio.BusyResourceError,
     anyio.ClosedResourceError: trio.ClosedResourceError,
     anyio.EndOfStream: trio.EndOfChannel,

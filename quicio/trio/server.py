@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from math import inf
 from typing import Any, Final, NoReturn, cast
 
@@ -60,7 +59,8 @@ class QuicListener(trio.abc.Listener[Connection]):
     async def accept(self) -> Connection:
         """The next connection, its handshake complete. Close it: `async with await listener.accept() as connection:`.
 
-        Raises `trio.ClosedResourceError` after `aclose()`, `trio.BusyResourceError` when another task accepts.
+        Raises `trio.ClosedResourceError` after `aclose()`, `trio.BusyResourceError` when another task accepts,
+        `trio.BrokenResourceError` when the listener's socket has failed.
         """
         if self._accepting is None and not self._inner.is_closed:
             raise trio.BusyResourceError("serve_quic() accepts the connections of this listener")
@@ -105,7 +105,8 @@ class QuicListener(trio.abc.Listener[Connection]):
         self._inner.close()
         if self._accepting is not None:
             self._accepting.cancel()
-        self._ready.end(anyio.ClosedResourceError)
+        if not self._ready.is_ended:
+            self._ready.end(anyio.ClosedResourceError)
         while self._ready.items:
             self._turn_away(self._ready.items.popleft())
 
@@ -119,10 +120,15 @@ class QuicListener(trio.abc.Listener[Connection]):
         try:
             with trio.CancelScope() as self._accepting:
                 async with trio.open_nursery() as handshakes:
-                    with suppress(anyio.EndOfStream):
+                    try:
                         while True:
                             await self._places.acquire()
                             handshakes.start_soon(self._shake_hands, await self._inner.accept())
+                    except anyio.EndOfStream:
+                        pass
+                    except anyio.BrokenResourceError as error:  # a socket has failed: the nursery lives on
+                        message, cause = str(error), error.__cause__
+                        self._ready.end(lambda: _broken(message, cause))
         finally:
             self.close()
 
@@ -138,6 +144,12 @@ class QuicListener(trio.abc.Listener[Connection]):
             self._turn_away(connection)
         else:
             self._ready.put(connection)
+
+
+def _broken(message: str, cause: BaseException | None) -> Exception:
+    error = anyio.BrokenResourceError(message)
+    error.__cause__ = cause
+    return error
 
 
 async def open_quic_listeners(
@@ -179,13 +191,15 @@ async def serve_quic(
     `handler_nursery` if given, where the handlers then run, and is logged otherwise.
 
     To shut down gracefully, `aclose()` the listeners: when the handlers have returned, `trio.ClosedResourceError` is
-    raised, as by any server whose listener is closed. Cancelled, it closes all connections at once.
+    raised, as by any server whose listener is closed; when a socket fails, `trio.BrokenResourceError`. Cancelled, it closes
+    all connections at once.
     """
     async with _listening(host, port, configuration) as inner:
         listener = QuicListener(inner)
         task_status.started([listener])
         try:
-            await inner.serve(cast(Any, handler), cast(Any, handler_nursery))
+            with translated:
+                await inner.serve(cast(Any, handler), cast(Any, handler_nursery))
         finally:
             listener.close()
     raise trio.ClosedResourceError("the listeners of serve_quic() were closed")
