@@ -98,6 +98,12 @@ class StreamKeeper:
                 data["associated_push_id"] = push_id
             self._quic_logger.log_event(category="http", event="stream_type_set", data=data)
 
+    def _log_frame(self, event: str, kind: str, **what: Any) -> None:
+        """Tell the qlog of a frame of a message: it is asked for only where somebody listens."""
+        if self._quic_logger is not None:
+            data = getattr(self._quic_logger, f"encode_http3_{kind}_frame")(**what)
+            self._quic_logger.log_event(category="http", event=event, data=data)
+
     def _get_or_create_stream(self, stream_id: int) -> H3Stream:
         """The record of a stream; it can be used in a `with` statement too."""
         stream = self._stream.get(stream_id)

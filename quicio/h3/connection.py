@@ -217,8 +217,10 @@ class H3Connection(MessageReader):
             elif end_stream:
                 raise MessageError("an interim response cannot end a message")
         self._check_peer_limit(headers)
-        frame = encode_frame(HEADERS, self._encode_headers(stream_id, headers))
-        self._quic.send_stream_data(stream_id, frame, end_stream)
+        section = self._encode_headers(stream_id, headers)
+        if self._quic_logger is not None:
+            self._log_frame("frame_created", "headers", length=len(section), headers=headers, stream_id=stream_id)
+        self._quic.send_stream_data(stream_id, encode_frame(HEADERS, section), end_stream)
         stream.headers_send_state = state
         self._stream[stream_id] = stream
         if end_stream:
@@ -232,6 +234,8 @@ class H3Connection(MessageReader):
         stream = self._stream.get(stream_id)
         if stream is None or stream.headers_send_state is not _AFTER_HEADERS or stream.sending_finished:
             raise FrameUnexpected("DATA frame is not allowed in this state")
+        if self._quic_logger is not None and data:
+            self._log_frame("frame_created", "data", length=len(data), stream_id=stream_id)
         if data or end_stream:
             self._quic.send_stream_data(stream_id, encode_data_frames(data) if data else b"", end_stream)
         if end_stream:
@@ -263,6 +267,8 @@ class H3Connection(MessageReader):
         self._check_peer_limit(headers)
         push_id = self._pushes.allocate()
         promise = encode_uint_var(push_id) + self._encode_headers(stream_id, headers)
+        what = {"length": len(promise), "headers": headers, "push_id": push_id, "stream_id": stream_id}
+        self._log_frame("frame_created", "push_promise", **what)
         self._quic.send_stream_data(stream_id, encode_frame(PUSH_PROMISE, promise), False)
         push_stream_id = self._create_uni_stream(StreamType.PUSH, push_id)
         self._quic.send_stream_data(push_stream_id, encode_uint_var(push_id), False)

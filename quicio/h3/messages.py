@@ -114,6 +114,8 @@ class MessageReader(StreamKeeper):
                     raise FieldSectionTooLarge("the field section is too large")
                 stream.frame_type = frame_type
                 stream.frame_size = remaining
+                if self._quic_logger is not None and frame_type == DATA:
+                    self._log_frame("frame_parsed", "data", length=remaining, stream_id=stream.stream_id)
             else:
                 frame_type = stream.frame_type or 0
             available = size - position
@@ -182,11 +184,17 @@ class MessageReader(StreamKeeper):
             return [DataReceived(frame_data, stream.stream_id, stream_ended, stream.push_id)]
         if frame_type == HEADERS:
             headers = self._decode_headers(stream.stream_id, frame_data)
+            if self._quic_logger is not None:
+                self._log_section("headers", frame_data, headers=headers, stream_id=stream.stream_id)
             self._receive_section(stream, headers)
             if stream_ended:
                 self._check_complete(stream)
             return [HeadersReceived(headers, stream.stream_id, stream_ended, stream.push_id)]
         return self._receive_push_promise(stream, frame_data)
+
+    def _log_section(self, kind: str, frame_data: bytes | None, **what: Any) -> None:
+        """A field section was decoded; the length of one that had been blocked is not known any more."""
+        self._log_frame("frame_parsed", kind, length=len(frame_data) if frame_data is not None else 0, **what)
 
     def _receive_section(self, stream: H3Stream, headers: Headers) -> None:
         """Validate a header or trailer section and move the state of the message on (RFC 9114 §4.1)."""
@@ -214,6 +222,9 @@ class MessageReader(StreamKeeper):
             self._pushes.check_id(push_id)
         headers = self._decode_headers(stream.stream_id, section)
         validate_push_promise_headers(headers)
+        if self._quic_logger is not None:
+            what = {"headers": headers, "push_id": push_id, "stream_id": stream.stream_id}
+            self._log_section("push_promise", frame_data, **what)
         if push_id is None or push_id in self._pushes.cancelled:
             return []
         self._pushes.promise(push_id, headers)
