@@ -324,7 +324,8 @@ class Streams(Component):
 
     def _after_receiving(self, stream_id: int, half: ReceiveHalf) -> None:
         """Credit may have become due, and the half may have ended."""
-        if self.receiving.has_frames():
+        receiving = self.receiving
+        if receiving.max_data_due or receiving.credits or receiving.stops:
             self.want(APPLICATION_BIT)
         if half.final_size >= 0 and half.state < RECEIVE_DATA_READ and half.is_read():
             self.receiving.finish(half)
@@ -363,7 +364,8 @@ class Streams(Component):
             self.counts.note_closed(self.counts.peer[kind], index, was_reset)
             if self.counts.withheld and self.deadline == inf:
                 self.deadline = self._now + RESET_WAIT
-            self._wake()
+            if self.counts.due:
+                self.want(APPLICATION_BIT)
 
     # --- the application --------------------------------------------------------------------------------------------------
 
