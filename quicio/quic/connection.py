@@ -31,6 +31,7 @@ from quicio.quic.negotiation import INITIAL_CID_LENGTH, Negotiation
 from quicio.quic.outbound import Outbound
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.paths.connection_ids import ConnectionIdIssuer
+from quicio.quic.paths.ecn import CAPABLE as ECN_CAPABLE
 from quicio.quic.sealing import short_overhead
 from quicio.quic.statistics import ConnectionStatistics
 from quicio.quic.transmit import Received, Transmit
@@ -627,7 +628,13 @@ class QuicConnection(Watched):
             spurious_losses=parts.loss.spurious_losses,
             probe_timeouts=parts.loss.probe_timeouts,
             key_updates=parts.keys.updates,
+            is_ecn_in_use=path.ecn.state == ECN_CAPABLE,
+            ecn_marks_sent=path.ecn.sent,
+            congestion_marks_reported=sum([space.ecn_ce for space in parts.loss.spaces]),
+            congestion_marks_received=sum([tracker.ecn_ce for tracker in parts.acks.trackers]),
             open_streams=len(parts.streams.streams),
+            streams_opened=sum([local.next_index for local in parts.streams.counts.local]),
+            streams_accepted=sum([peer.opened for peer in parts.streams.counts.peer]),
             datagrams_sent=parts.datagrams.sent,
             datagrams_lost=parts.datagrams.lost,
             datagrams_dropped=parts.datagrams.dropped,

@@ -130,13 +130,39 @@ async def test_a_certificate_of_another_authority() -> None:
                 pass
     assert caught.value.reason is not None
     assert not caught.value.reason.by_peer
+    assert "quicio loopback root" in str(caught.value)  # which issuer
 
 
 async def test_a_certificate_for_another_name() -> None:
     async with serving(Watched().handle) as listener:
-        with pytest.raises(CertificateError):
+        with pytest.raises(CertificateError, match=r"is for localhost, .*, not for elsewhere\.test") as caught:
             async with to(listener, server_name="elsewhere.test"):
                 pass
+        assert [address for address, _ in caught.value.attempts] == [listener.local_address]
+
+
+async def test_a_certificate_that_the_application_refuses() -> None:
+    seen: list[tuple[int, str | None]] = []
+
+    def pin(chain: list[Any], server_name: str | None) -> None:
+        seen.append((len(chain), server_name))
+        if len(seen) > 1:
+            raise ValueError("not the key that was pinned")
+
+    async with serving(Watched().handle) as listener:
+        configuration = client_configuration(verify=pin, server_name="localhost")
+        async with to(listener, configuration=configuration) as connection:
+            assert await connection.ping() < 5
+        with pytest.raises(CertificateError, match="`verify` refuses the certificate: not the key that was pinned"):
+            async with to(listener, configuration=configuration):
+                pass
+    assert seen == [(1, "localhost")] * 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("client_certificates", True), ("memory_limit", 1 << 20)])
+async def test_what_is_not_there_yet_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{field} is not supported yet"):
+        connect(HOST, 4433, configuration=client_configuration(**{field: value}))
 
 
 async def test_no_common_application_protocol() -> None:

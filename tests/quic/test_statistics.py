@@ -8,7 +8,7 @@ import pytest
 
 from quicio.quic.datagrams import MAX_RECEIVED_DATAGRAMS
 from quicio.quic.statistics import ConnectionStatistics
-from sim.links import Delay, DropNumbers
+from sim.links import Delay, DropNumbers, Ecn
 from sim.world import World
 
 
@@ -75,3 +75,37 @@ def test_datagrams_are_counted_on_both_sides() -> None:
 def test_every_count_has_a_place() -> None:
     names = {field.name for field in dataclasses.fields(ConnectionStatistics)}
     assert names >= {"bytes_sent", "packets_lost", "key_updates", "datagrams_lost"}
+
+
+def test_marks_for_congestion_are_counted_on_both_sides() -> None:
+    world = World(5, up=[Ecn(mark=0.2), Delay(0.01)], down=[Delay(0.01)])
+    client, server = world.establish()
+    world.transfer(client, server, 100_000)
+    world.run(limit=1.0)
+    mine, theirs = client.connection.statistics(), server.connection.statistics()
+    assert mine.is_ecn_in_use
+    assert mine.ecn_marks_sent > 50
+    assert 0 < mine.congestion_marks_reported <= theirs.congestion_marks_received
+    assert (theirs.congestion_marks_reported, mine.congestion_marks_received) == (0, 0)
+
+
+def test_a_path_that_takes_marks_away_is_known_for_it() -> None:
+    world = World(6, up=[Ecn(bleach=True), Delay(0.01)], down=[Delay(0.01)])
+    client, server = world.establish()
+    world.transfer(client, server, 50_000)
+    world.run(limit=1.0)
+    assert not client.connection.statistics().is_ecn_in_use
+    assert server.connection.statistics().congestion_marks_received == 0
+
+
+def test_streams_are_counted_from_the_beginning() -> None:
+    world = World(7)
+    client, server = world.establish()
+    for _ in range(3):
+        stream_id = client.connection.open_stream()
+        assert stream_id is not None
+        client.connection.send_stream_data(stream_id, b"x", end_stream=True)
+    world.run(limit=0.5)
+    assert client.connection.statistics().streams_opened == 3
+    assert server.connection.statistics().streams_accepted == 3
+    assert client.connection.statistics().streams_accepted == 0
