@@ -1,4 +1,8 @@
-"""The examples in aioquic's style, with either side on aioquic: nothing but the root of their imports is changed for that."""
+"""The examples with either side on aioquic.
+
+Of those in aioquic's style nothing but the root of their imports is changed for that; those on anyio and on trio, which speak
+the same protocols, meet the one on aioquic.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,18 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PATIENCE = 30
-PAIRS = [("quicio", "aioquic"), ("aioquic", "quicio"), ("aioquic", "aioquic")]
+NATIVE = {
+    "anyio": "",
+    "trio": "trio_",
+}  # faces of quicio whose examples stay as they are, and how their files' names begin
+PAIRS = [
+    ("quicio", "aioquic"),
+    ("aioquic", "quicio"),
+    ("aioquic", "aioquic"),
+    ("anyio", "aioquic"),
+    ("aioquic", "anyio"),
+]
+TRIO_PAIRS = [("trio", "aioquic"), ("aioquic", "trio")]
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
@@ -36,11 +51,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def start(package: str, example: str, *arguments: object) -> subprocess.Popen[str]:
-            text = (EXAMPLES / f"asyncio_{example}.py").read_text()
-            imports = re.compile(r"^from quicio\.", flags=re.MULTILINE)
-            assert imports.search(text)
-            script = tmp_path / f"{package}_{example}.py"
-            script.write_text(imports.sub(f"from {package}.", text))
+            script = EXAMPLES / f"{NATIVE.get(package, 'asyncio_')}{example}.py"
+            if package not in NATIVE:
+                script = with_imports(package, script, tmp_path / f"{package}_{example}.py")
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, str(script), *map(str, arguments)],
@@ -53,6 +66,15 @@ def run(tmp_path: Path) -> Iterator[Run]:
             return process
 
         yield start
+
+
+def with_imports(package: str, example: Path, script: Path) -> Path:
+    """Write an example with the imports of another package."""
+    imports = re.compile(r"^from quicio\.", flags=re.MULTILINE)
+    text = example.read_text()
+    assert imports.search(text)
+    script.write_text(imports.sub(f"from {package}.", text))
+    return script
 
 
 def port_in(process: subprocess.Popen[str]) -> str:
@@ -72,6 +94,7 @@ def proofs(*processes: subprocess.Popen[str]) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("pair", [*PAIRS, *TRIO_PAIRS], ids="-".join, indirect=True)
 def test_echo(pair: tuple[str, str], run: Run, tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.pem"
     options = ["--port", 0, "--save-certificate", certificate, "--connections", 1]

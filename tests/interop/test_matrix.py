@@ -6,8 +6,9 @@ key is read from the packets, decoded by helpers/interop_decode.py. Where a peer
     HelloRetryRequest     aioquic offers a share of every group that it knows, and as a server it asks for none; qh3 fails on
                           the message as a client, and as a server it knows every group that quicio has
     hybrid                aioquic has no X25519MLKEM768
-    version 2             picoquic's client begins with version 1, whatever it supports; its server takes no preference
-    compatible upgrade    qh3's client stays with version 1 once it has seen an acknowledgement of half its ClientHello in it
+    version 2             picoquic's client begins with version 1, whatever it supports
+    compatible upgrade    picoquic's server takes no preference; qh3's client stays with version 1 once half its ClientHello
+                          was acknowledged in it
     Version Negotiation   picoquic's client gives up, its server cannot be kept from knowing version 2
     Retry                 the trio face leaves it to the load
     key-update, change-id picoquic updates its keys after a number of packets, and changes its ID with its address alone
@@ -176,7 +177,9 @@ async def test_version_2_from_the_start(run: Run, role: str) -> None:
     assert wire.sealed == 0
 
 
-@pytest.mark.parametrize(("peer", "role"), [("aioquic", "client"), ("aioquic", "server"), ("qh3", "client")])
+@pytest.mark.parametrize(
+    ("peer", "role"), [("aioquic", "client"), ("aioquic", "server"), ("qh3", "client"), ("aiopquic", "server")]
+)
 async def test_compatible_upgrade_to_version_2(run: Run, role: str) -> None:
     """RFC 9368 §2.3: the client begins with version 1, the server goes on in version 2."""
     client = (*V2_FIRST, "--original", f"{V1:x}")
