@@ -72,7 +72,7 @@ class Lifecycle(Component):
         self._handshake_at = inf
         self._keep_alive_at = inf
         self._end_at = inf
-        self._sent_since_received = False
+        self.sent_since_received = False  # an ACK-eliciting packet, since the last packet came
         self._pings: list[int] = []  # to go with the next PING
         self._unanswered: list[int] = []  # asked for and not acknowledged
         self._ping_is_due = False
@@ -119,14 +119,14 @@ class Lifecycle(Component):
     def on_received(self, now: float, pto: float) -> None:
         """A burst of packets was received and authenticated."""
         self._pto = pto
-        self._sent_since_received = False
+        self.sent_since_received = False
         if self.state < CLOSING:
             self._restart_idle(now)
 
     def on_sent(self, now: float, pto: float) -> None:
         """A packet that elicits an ACK was sent."""
-        if not self._sent_since_received and self.state < CLOSING:
-            self._sent_since_received = True
+        if not self.sent_since_received and self.state < CLOSING:
+            self.sent_since_received = True
             self._pto = pto
             self._restart_idle(now)
 

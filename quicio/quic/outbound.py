@@ -100,6 +100,17 @@ class Outbound:
             rate = rate_for(window, path.rtt.smoothed, congestion.slow_start_threshold == inf)
         return path.pacer.budget(now, rate, congestion.send_quantum, path.datagram_size, window)
 
+    def _budget(self, path: Path, now: float, size: int, kind: int) -> int:
+        """Bytes that window and pacer let go now; sets `deadline` where only the pacer stands in the way."""
+        budget = self._window_room(path)
+        if budget > 0:
+            pace = self._pace(path, now)
+            if pace < budget:
+                budget = pace
+                if pace < size and kind == FULL:
+                    self.deadline = path.pacer.next_time(now)
+        return budget
+
     def _fill(self, packet: PacketBuilder, now: float) -> None:
         """Have the components write into a packet, by its class."""
         parts = self._parts
@@ -163,10 +174,15 @@ class Outbound:
         if in_flight:
             path.pacer.on_sent(size)
         if packet.ack_eliciting:
-            self._acks_in_a_row = 0
-            parts.lifecycle.on_sent(now, parts.pto())
+            self._note_eliciting(now)
         self.packets_sent += 1
         self.bytes_sent += size
+
+    def _note_eliciting(self, now: float) -> None:
+        self._acks_in_a_row = 0
+        lifecycle = self._parts.lifecycle
+        if not lifecycle.sent_since_received:  # once a round trip or so: a PTO is worth asking for then, not a packet
+            lifecycle.on_sent(now, self._parts.pto())
 
     # --- after the handshake: batches of short-header packets --------------------------------------------------------
 
@@ -224,13 +240,7 @@ class Outbound:
         packet = self._packet
         space: SpaceState = parts.loss.spaces[APPLICATION]
         probes = parts.loss.probes
-        budget = self._window_room(path)
-        if budget > 0:
-            pace = self._pace(path, now)
-            if pace < budget:
-                budget = pace
-                if pace < size and kind == FULL:
-                    self.deadline = path.pacer.next_time(now)
+        budget = self._budget(path, now, size, kind)
         while len(batch) < max_datagrams:
             this_kind = kind
             if kind == FULL:
@@ -240,10 +250,9 @@ class Outbound:
                     if not parts.acks.pending & APPLICATION_BIT:
                         break
                     this_kind = ACK_ONLY
-                elif parts.streams.has_bulk() and self._is_bulk_alone(path):
-                    count = self._build_run(
-                        batch, path, now, min(max_datagrams - len(batch), budget // size), size, ecn
-                    )
+                elif parts.streams.sending.has_bulk() and self._is_bulk_alone(path):
+                    limit = min(max_datagrams - len(batch), budget // size)
+                    count = self._build_run(batch, path, now, limit, size, ecn)
                     if count:
                         budget -= count * size
                         continue
@@ -262,10 +271,11 @@ class Outbound:
                     self._push_ping(packet)
             payload = b"".join(packet.pieces)
             is_padded = had_frames and packet.ack_eliciting
+            least = MIN_PAYLOAD
             if is_padded and size >= SMALLEST_MAX_DATAGRAM_SIZE:
-                payload += bytes(max(0, SMALLEST_MAX_DATAGRAM_SIZE - batch.overhead - len(payload)))
-            elif len(payload) < MIN_PAYLOAD:
-                payload += bytes(MIN_PAYLOAD - len(payload))
+                least = SMALLEST_MAX_DATAGRAM_SIZE - batch.overhead
+            if len(payload) < least:
+                payload += bytes(least - len(payload))
             number = space.allocate(now)
             total = batch.add(number, payload)
             path.bytes_sent += total
@@ -312,8 +322,7 @@ class Outbound:
         path.bytes_sent += total
         parts.loss.on_sent_run(number, size, tokens, path, ecn, sealing.phase, now)
         path.pacer.on_sent(total)
-        self._acks_in_a_row = 0
-        parts.lifecycle.on_sent(now, parts.pto())
+        self._note_eliciting(now)
         self.packets_sent += count
         self.bytes_sent += total
         if parts.observer is not None:

@@ -191,5 +191,5 @@ class ShortBatch:
             iter_unpack(MASK_FORMAT, masks), self._numbers, self._ciphertexts, strict=True
         ):
             shown = (number ^ bits >> shift) & number_mask
-            datagrams.append(masked[first & FIRST_BYTE_MASK] + shown.to_bytes(length, "big") + ciphertext)
+            datagrams.append(b"".join((masked[first & FIRST_BYTE_MASK], shown.to_bytes(length, "big"), ciphertext)))
         return datagrams

@@ -37,7 +37,7 @@ from quicio.quic.streams.limits import MAX_STREAMS_TOKEN, MAX_WAITING_STREAMS, R
 from quicio.quic.streams.receiving import STOP_TOKEN, Receiving
 from quicio.quic.streams.restart import restart_streams
 from quicio.quic.streams.scheduler import URGENCIES
-from quicio.quic.streams.sending import RESET_TOKEN, STREAM_DATA_TOKEN, Sending
+from quicio.quic.streams.sending import RESET_TOKEN, STREAM_DATA_TOKEN, Sending, join_acked
 from quicio.quic.streams.stream import (
     NOT_STOPPED,
     RECEIVE_DATA_READ,
@@ -48,6 +48,7 @@ from quicio.quic.streams.stream import (
     ReceiveHalf,
     SendHalf,
     Stream,
+    check_error_code,
 )
 from quicio.quic.wire.constants import (
     APPLICATION,
@@ -65,7 +66,6 @@ from quicio.quic.wire.constants import (
     STREAM_STATE_ERROR,
     STREAMS_BLOCKED_BIDI,
     STREAMS_BLOCKED_UNI,
-    UINT_VAR_MAX,
     QuicConnectionError,
 )
 from quicio.quic.wire.packet_builder import PacketBuilder
@@ -583,10 +583,6 @@ class Streams(Component):
         if not self.counts.due and not sending.has_frames() and not receiving.has_frames():
             self.pending = 0
 
-    def has_bulk(self) -> bool:
-        """Whether new data may be there that fills packets: what `write_run` is to be asked for."""
-        return self.sending.has_bulk()
-
     def write_run(self, room: int, count: int, frames: list[bytes], tokens: list[Token]) -> None:
         """Append at most `count` STREAM frames that fill packets of `room` bytes, and their tokens (`Sending.write_run`)."""
         if not self.counts.due and not self.receiving.has_frames():
@@ -598,45 +594,22 @@ class Streams(Component):
         """The peer has the frame."""
         kind: int = token[1]
         if kind == STREAM_DATA_TOKEN:
-            self._on_data_acked(token[2], token[3], token[4], token[5])
-        elif kind == RESET_TOKEN:
             half: SendHalf = token[2]
+            if half.on_acked(token[3], token[4], token[5]):
+                self._after_sending(half)
+            elif half.room_at >= 0 and half.buffer.size() <= half.room_at:
+                half.room_at = ROOM_UNWANTED
+                if self.wakes or self.native:
+                    self._events.append(StreamWritable(half.stream_id))
+        elif kind == RESET_TOKEN:
+            half = token[2]
             if half.on_reset_acked():
                 self._after_sending(half)
 
     def on_acked_run(self, tokens: list[Token], now: float) -> None:
-        """The peer has all these frames; those that continue each other, as bulk data does, count as one."""
-        half: SendHalf | None = None
-        start = stop = 0
-        for token in tokens:
-            if token[1] == STREAM_DATA_TOKEN:
-                _, _, sender, first, last, fin = token
-                if sender is half and first == stop and not fin:
-                    stop = last
-                    continue
-                if half is not None:
-                    self._on_data_acked(half, start, stop, False)
-                    half = None
-                if fin or sender.fin_acked:  # may be the stream's end: by itself
-                    self._on_data_acked(sender, first, last, fin)
-                else:
-                    half, start, stop = sender, first, last
-            else:
-                if half is not None:
-                    self._on_data_acked(half, start, stop, False)
-                    half = None
-                self.on_acked(token, now)
-        if half is not None:
-            self._on_data_acked(half, start, stop, False)
-
-    def _on_data_acked(self, half: SendHalf, start: int, stop: int, fin: bool) -> None:
-        """The peer has `[start, stop)` of a stream, and its end when `fin` is set."""
-        if half.on_acked(start, stop, fin):
-            self._after_sending(half)
-        elif half.room_at >= 0 and half.buffer.size() <= half.room_at:
-            half.room_at = ROOM_UNWANTED
-            if self.wakes or self.native:
-                self._events.append(StreamWritable(half.stream_id))
+        """The peer has all these frames."""
+        for token in join_acked(tokens):
+            self.on_acked(token, now)
 
     def on_lost(self, token: Token, now: float) -> None:
         """Offer the frame again, as far as it still matters."""
@@ -664,9 +637,3 @@ class Streams(Component):
         check_buffers(self.streams.values(), self.receiving)
         check_queues(self.streams.values(), self.sending)
         self._checked = check_limits(self.streams.values(), self.sending, self.receiving, self.counts, self._checked)
-
-
-def check_error_code(error_code: int) -> None:
-    """ValueError for what RESET_STREAM or STOP_SENDING cannot carry (RFC 9000 §20.2)."""
-    if not 0 <= error_code <= UINT_VAR_MAX:
-        raise ValueError(f"An application error code is between 0 and 2^62 - 1, not {error_code}")

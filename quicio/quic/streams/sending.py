@@ -304,6 +304,31 @@ class Sending:
         self.again.next_turn(half, buffer.has_lost() or (half.fin_due and buffer.next_offset == buffer.end))
 
 
+def join_acked(tokens: list[Token]) -> list[Token]:
+    """Tokens that one ACK ends, with those of STREAM frames that continue each other, as bulk data does, joined to one."""
+    joined: list[Token] = []
+    half: SendHalf | None = None  # whose data, from `start` to `stop`, has been joined so far
+    start = stop = 0
+    has_fin = False  # from a FIN on, any token may end a stream: each stands alone
+    for token in tokens:
+        if token[1] == STREAM_DATA_TOKEN:
+            owner, _, sender, first, last, fin = token
+            has_fin = has_fin or fin or sender.fin_acked
+            if sender is half and first == stop and not has_fin:
+                stop = last
+                continue
+        if half is not None:
+            joined.append((owner, STREAM_DATA_TOKEN, half, start, stop, False))
+            half = None
+        if token[1] == STREAM_DATA_TOKEN and not has_fin:
+            half, start, stop = sender, first, last
+        else:
+            joined.append(token)
+    if half is not None:
+        joined.append((owner, STREAM_DATA_TOKEN, half, start, stop, False))
+    return joined
+
+
 def with_length(header: bytes, size: int, space: int, size_to_end: int) -> tuple[bytes, int]:
     """Complete a STREAM header with its Length field; `size` is cut to what then fits `space`, and returned.
 

@@ -32,7 +32,7 @@ from quicio.buffer import encode_uint_var
 from quicio.quic.streams.flow import ReceiveWindow
 from quicio.quic.streams.reassembly import Reassembly
 from quicio.quic.streams.send_buffer import SendBuffer
-from quicio.quic.wire.constants import FINAL_SIZE_ERROR, QuicConnectionError
+from quicio.quic.wire.constants import FINAL_SIZE_ERROR, UINT_VAR_MAX, QuicConnectionError
 
 # Sending part (RFC 9000 §3.1).
 SEND_READY: Final = 0
@@ -272,3 +272,9 @@ class Stream:
         self.send: SendHalf | None = send
         self.receive: ReceiveHalf | None = receive
         self.is_released: bool = False  # the application's user has let go of it
+
+
+def check_error_code(error_code: int) -> None:
+    """ValueError for what RESET_STREAM or STOP_SENDING cannot carry (RFC 9000 §20.2)."""
+    if not 0 <= error_code <= UINT_VAR_MAX:
+        raise ValueError(f"An application error code is between 0 and 2^62 - 1, not {error_code}")

@@ -13,7 +13,7 @@ from quicio.quic.component import Wants
 from quicio.quic.congestion.base import CongestionController
 from quicio.quic.paths.ecn import CAPABLE, FAILED
 from quicio.quic.recovery.loss import MAX_PTO
-from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, SentPacket
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS
 from quicio.quic.wire.constants import (
     ACK,
     APPLICATION,
@@ -976,19 +976,28 @@ def test_row_7_settled_packets_are_not_visited_again() -> None:
 # --- runs of packets ----------------------------------------------------------------------------------------------------
 
 
+FACTS = [
+    "number",
+    "size",
+    "sent_time",
+    "ack_eliciting",
+    "in_flight",
+    "space",
+    "ecn",
+    "phase",
+    "is_mtu_probe",
+    "delivered",
+    "delivered_time",
+    "first_sent_time",
+    "is_app_limited",
+]
+
+
 def books(bench: Bench) -> list[object]:
     """All that loss detection and the path know of what was sent."""
     state = bench.loss.spaces[APPLICATION]
     path = bench.path
-    packets = [
-        packet
-        and [
-            getattr(packet, name)
-            for name in SentPacket.__slots__
-            if name not in ("path", "tokens", "lost_time", "episode")
-        ]
-        for packet in state.sent
-    ]
+    packets = [packet and [getattr(packet, name) for name in FACTS] for packet in state.sent]
     return [
         packets,
         [packet and [token[1] for token in packet.tokens] for packet in state.sent],

@@ -384,11 +384,11 @@ def test_bulk_data_goes_by_the_run_and_nothing_else_does() -> None:
     streams = side.streams
     frames: list[bytes] = []
     tokens: list[Token] = []
-    assert not streams.has_bulk()
+    assert not streams.sending.has_bulk()
     streams.send(0, bytes(MIN_RUN), False)
-    assert not streams.has_bulk()
+    assert not streams.sending.has_bulk()
     streams.send(0, bytes(20_000), False)
-    assert streams.has_bulk()
+    assert streams.sending.has_bulk()
     streams.write_run(ROOM, 8, frames, tokens)
     assert frames == []  # the first frame of a stream has no offset
     first = side.write()
@@ -396,11 +396,11 @@ def test_bulk_data_goes_by_the_run_and_nothing_else_does() -> None:
     assert [frame[0] for frame in frames] == [0x0C] * 8
     assert [token[3] for token in tokens] == [1158 + 1156 * index for index in range(8)]
     first.lost()
-    assert not streams.has_bulk()  # repairs go first
+    assert not streams.sending.has_bulk()  # repairs go first
     streams.write_run(ROOM, 8, frames, tokens)
     assert len(frames) == 8
     side.write()
-    assert streams.has_bulk()
+    assert streams.sending.has_bulk()
     streams.send(4, b"", False)
     streams.reset(4, 1)
     streams.write_run(ROOM, 8, frames, tokens)
