@@ -75,6 +75,7 @@ class QuicStreamAdapter(asyncio.Transport):
         # sending
         self._is_delivered = not self._can_write  # nothing is left that the peer has to acknowledge
         self._broken: Broken | None = None
+        self._is_stopped = False  # by the peer: what it acknowledges then is our reset
         self._low, self._high = self._usual_marks()
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -223,6 +224,7 @@ class QuicStreamAdapter(asyncio.Transport):
         self._closing = True
         text = f"the peer asked to stop sending on stream {self.stream_id}, with error code {error_code:#x}"
         self._broken = self._broken or (lambda: StreamStopped(text, code=error_code))
+        self._is_stopped = True
         self._wake()
 
     def delivered(self) -> None:
@@ -252,7 +254,8 @@ class QuicStreamAdapter(asyncio.Transport):
         """Wait until there is room. Raises when nothing can be sent any more."""
         is_full = False  # once it was, there is room from the low mark on
         while True:
-            if self._broken is not None and not (self._is_delivered and self._can_write):
+            is_whole = self._is_delivered and self._can_write and not self._is_stopped
+            if self._broken is not None and not is_whole:
                 raise self._broken()
             if self._is_delivered or self.get_write_buffer_size() <= (self._low if is_full else self._high):
                 return
