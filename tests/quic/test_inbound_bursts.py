@@ -255,7 +255,7 @@ def test_a_transfer_takes_the_fast_way(stream_id: int, size: int) -> None:
 
 
 def test_a_run_passes_no_limit() -> None:
-    """Security row 5: credit is checked for every frame, in a run too; the frame that exceeds it is the one to blame."""
+    """RFC 9000 §4.1: credit is checked for every frame, in a run too."""
     for limits in ({"max_data": 2000, "max_stream_data": 9000}, {"max_data": 9000, "max_stream_data": 2000}):
         pair = Pair(**limits)
         pair.deliver([{"payload": bulk(0, 300 * at, 300), "number": NEXT + at} for at in range(8)])
@@ -303,7 +303,7 @@ def test_a_run_ends_where_integers_end() -> None:
 
 
 def test_numbers_in_order_keep_the_bound_on_ranges() -> None:
-    """Security row 8: packets that leave a hole before each run are forgotten from the oldest on, with a floor."""
+    """Security row 7: packets that leave a hole before each run are forgotten from the oldest on, with a floor."""
     pair = Pair(max_data=1 << 20, max_stream_data=1 << 20)
     packets = []
     number = NEXT
