@@ -21,7 +21,7 @@ import pytest
 from helpers.interop_decode import Conversation, decode
 from helpers.interop_keys import CHACHA20_POLY1305, V1, V2
 from helpers.interop_meeting import FACES, Meeting, Meetings
-from helpers.interop_messages import SECP384R1, X25519
+from helpers.interop_messages import CERTIFICATE, PRE_SHARED_KEY, SECP384R1, X25519
 from helpers.interop_peers import CLIENT_PATIENCE, PATIENCE, program
 from helpers.interop_tap import tapped
 from helpers.interop_task import MEBIBYTE, content, digest
@@ -169,6 +169,21 @@ async def test_its_client_changes_its_address(gtlsclient: Client, is_rebinding: 
     assert any(packet.fields("PATH_RESPONSE") for packet in moved if packet.by_client)
     assert any(packet.fields("STREAM") for packet in moved if not packet.by_client)
     assert len(wire.destinations(True)) == (1 if is_rebinding else 2)
+
+
+async def test_its_client_resumes(gtlsclient: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """RFC 8446 §2.2: the second connection goes on from the ticket of the first, with no certificate."""
+    folder = tmp_path_factory.mktemp("session")
+    keeping = (f"--session-file={folder / 'session'}", f"--tp-file={folder / 'parameters'}", "--disable-early-data")
+    first = await gtlsclient("/down/1000", *keeping)
+    second = await gtlsclient("/down/2000", *keeping)
+    assert second.files["2000"] == content(2000)
+    assert first.conversations[0].tickets() > 0
+    assert not first.conversations[0].chosen.is_resumption
+    [wire] = second.conversations
+    assert PRE_SHARED_KEY in wire.client_hellos()[0].extensions
+    assert wire.chosen.is_resumption
+    assert CERTIFICATE not in dict(wire.messages("HANDSHAKE", False))
 
 
 # --- its server ------------------------------------------------------------------------------------------------------
