@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from quicio.quic.client_hello import ClientHello
     from quicio.quic.configuration import ErrorCodes, QuicConfiguration
+    from quicio.quic.sessions import SessionStore
     from quicio.quic.statistics import ConnectionStatistics
 
 __version__ = "0.1.0"
@@ -97,6 +98,7 @@ __all__ = [
     "QuicError",
     "ReceiveStream",
     "SendStream",
+    "SessionStore",
     "StatelessReset",
     "Stream",
     "StreamReset",
@@ -131,6 +133,7 @@ _HOMES: Final = {
     "ErrorCodes": _CONFIGURATION,
     "QuicConfiguration": _CONFIGURATION,
     "ClientHello": "quicio.quic.client_hello",
+    "SessionStore": "quicio.quic.sessions",
     "ConnectionStatistics": "quicio.quic.statistics",
 }
 _FACE: Final = "quicio.anyio"  # the home of every other name of __all__

@@ -17,10 +17,13 @@ rules. What is here is what trio asks for by other names, and errors that are bo
 
 from quicio.anyio.attributes import QuicAttribute
 from quicio.anyio.connection import HandshakeInfo
-from quicio.anyio.lifetime import log_error
+from quicio.anyio.halves import Data
+from quicio.anyio.lifetime import Handler, OnError, log_error
 from quicio.anyio.stream import Priority
-from quicio.errors import CloseReason
+from quicio.errors import Address, CloseReason
 from quicio.quic.configuration import ErrorCodes, QuicConfiguration
+from quicio.quic.sessions import SessionStore
+from quicio.quic.statistics import ConnectionStatistics
 from quicio.trio.channels import Acceptor, Datagrams
 from quicio.trio.client import connect_quic, open_quic_connection
 from quicio.trio.connection import Connection
@@ -45,19 +48,24 @@ from quicio.trio.stream import ReceiveStream, SendStream, Stream
 __all__ = [
     "ALPNError",
     "Acceptor",
+    "Address",
     "CertificateError",
     "CloseReason",
     "ClosedByPeer",
     "ConnectError",
     "Connection",
     "ConnectionLost",
+    "ConnectionStatistics",
+    "Data",
     "Datagrams",
     "EarlyDataRejected",
     "ErrorCodes",
+    "Handler",
     "HandshakeInfo",
     "HandshakeTimeout",
     "IdleTimeout",
     "NotDelivered",
+    "OnError",
     "Priority",
     "QuicAttribute",
     "QuicConfiguration",
@@ -65,6 +73,7 @@ __all__ = [
     "QuicListener",
     "ReceiveStream",
     "SendStream",
+    "SessionStore",
     "StatelessReset",
     "Stream",
     "StreamReset",

@@ -459,6 +459,39 @@ def test_datagrams_wait_with_the_undecided_up_to_a_bound() -> None:
     assert connection.statistics().bytes_received == MAX_INCOMING_DATAGRAMS * len(data)
 
 
+def test_small_datagrams_wait_with_the_undecided_as_well() -> None:
+    """Early data comes behind the ClientHello, in 0-RTT packets that need no padding."""
+    holder = Holder()
+    endpoint = listening(holder)
+    connection, data = client()
+    small = b"\xd0" + data[1:200]
+    receive(endpoint, data)
+    receive(endpoint, small)
+    assert holder.offered[0].received().datagrams == [data, small]
+    assert connection.original_destination_connection_id == holder.offered[0].original_cid
+
+
+def test_the_client_hello_is_told_of_validated_addresses_only() -> None:
+    """security.md row 11: nothing is computed for an address that may be forged."""
+    holder = Holder()
+    endpoint = listening(holder)
+    _, data = client()
+    receive(endpoint, data)
+    incoming = holder.offered[0]
+    with pytest.raises(RuntimeError, match=r"retry\(\) first"):
+        incoming.client_hello()
+    incoming.address_validated = True
+    told: list[bool] = []
+    incoming.on_change = lambda: told.append(incoming.is_decided)
+    hello = incoming.client_hello()
+    assert hello is not None
+    assert list(hello.alpn) == CLIENT.alpn_protocols
+    receive(endpoint, data)
+    assert not incoming.is_full
+    incoming.refuse()
+    assert told == [False, True]
+
+
 def test_a_client_hello_of_several_datagrams_reaches_a_connection_that_is_accepted_at_once() -> None:
     """All in one batch: the rest follows the first into the new connection."""
     endpoint = listening()
