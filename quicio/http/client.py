@@ -220,6 +220,7 @@ class _Requesting(Scope[Response]):
             self._group = anyio.create_task_group()
             await self._group.__aenter__()
             self._group.start_soon(self._upload, exchange)
+            self._session.link.driver.settle_soon()  # the body may wait for what the server says to the head
 
     async def _upload(self, exchange: Exchange) -> None:
         try:
