@@ -13,7 +13,7 @@ from quicio.quic.wire.constants import VERSION_1, VERSION_2
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (`[^|]+) \| ([^|]+) \|", re.MULTILINE)
-WITHOUT_EFFECT = {"session_ticket", "quic_logger", "quantum_readiness_test"}
+WITHOUT_EFFECT = {"quic_logger", "quantum_readiness_test"}
 OBJECTS = {"codes"}  # has a class of its own on the page
 
 
