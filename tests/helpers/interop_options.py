@@ -18,6 +18,7 @@ OPTIONS.add_argument(
 )
 OPTIONS.add_argument("--original", type=hexadecimal, help="of --versions the one to begin with, if not the first")
 OPTIONS.add_argument("--groups", help="the only ones to take, the one whose share is offered first; not aioquic's")
+OPTIONS.add_argument("--accept-early-data", action="store_true", help="quicio's servers: take 0-RTT data")
 OPTIONS.add_argument("--key-log", help="a file that TLS secrets are appended to")
 
 
@@ -28,6 +29,8 @@ def configured(configuration: Any, options: argparse.Namespace, suites: Any) -> 
         configuration.cipher_suites = [suites[options.cipher]]
     if options.groups:
         configuration.groups = [GROUPS[name] for name in options.groups.split(",")]
+    if options.accept_early_data:
+        configuration.accept_early_data = True
     if options.versions:
         configuration.supported_versions = options.versions
         configuration.original_version = (options.original or options.versions)[0] if configuration.is_client else None

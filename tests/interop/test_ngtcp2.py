@@ -186,6 +186,20 @@ async def test_its_client_resumes(gtlsclient: Client, tmp_path_factory: pytest.T
     assert CERTIFICATE not in dict(wire.messages("HANDSHAKE", False))
 
 
+async def test_its_client_sends_early_data(gtlsclient: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """RFC 9001 §4.6: the request of the second connection comes in 0-RTT packets, and the server says that it takes it."""
+    folder = tmp_path_factory.mktemp("session")
+    keeping = (f"--session-file={folder / 'session'}", f"--tp-file={folder / 'parameters'}")
+    await gtlsclient("/down/1000", *keeping, server=("--accept-early-data",))
+    second = await gtlsclient("/down/2000", *keeping, server=("--accept-early-data",))
+    assert second.files["2000"] == content(2000)
+    [wire] = second.conversations
+    assert wire.chosen.is_resumption
+    assert wire.takes_early_data()
+    early = [fields for packet in wire.select("ZERO_RTT", True) for fields in packet.fields("STREAM")]
+    assert any(stream_id == 0 for stream_id, *_ in early)
+
+
 # --- its server ------------------------------------------------------------------------------------------------------
 
 
