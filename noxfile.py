@@ -89,7 +89,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Every example, client and server as separate processes, on asyncio and on trio."""
-    session.install("-e", ".[cli]")
+    session.install("-e", ".[cli]", *group("examples"))
     session.run("python", "examples/run_all.py", *session.posargs)
 
 

@@ -169,6 +169,30 @@ def asyncio_http3(folder: Path, server_kind: str, client_kind: str) -> None:
             raise Failure(f"{name} is not what the server has")
 
 
+def dns(folder: Path, server_kind: str, client_kind: str) -> None:
+    """DNS over QUIC; then a client with a ticket, without and with Retry: the second run's question is early data."""
+    for retry in ((), ("--retry",)):
+        ticket, certificate = folder / f"ticket{len(retry)}", folder / "dns.pem"
+        options = ["--port", 0, "--save-certificate", certificate, "--questions", 4, *retry]
+        with running("asyncio_dns_server.py", *options) as server:
+            port = server.wait_for(r"listening on \S+ port (\d+)")[1]
+            trust = ["--ca-file", certificate]
+            with running("asyncio_dns_client.py", "localhost", port, "www.example.com", "AAAA", *trust) as client:
+                client.wait_for("2001:db8::1")
+                report(f"client: {client.finish()}")
+            with running("asyncio_dns_client.py", "localhost", port, "nowhere.example.com", *trust) as client:
+                client.wait_for("NXDOMAIN")
+                client.finish(code=1)
+            for expected in ("full handshake, no early data", "resumed, early data accepted"):
+                arguments = ["localhost", port, "--session-ticket", ticket, *trust]
+                with running("asyncio_early_data_client.py", *arguments) as client:
+                    proof = client.finish()
+                    if expected not in proof:
+                        raise Failure(f"not {expected}: {proof}")
+                    report(f"client: {proof}")
+            report(f"server: {server.finish()}")
+
+
 def make_site(site: Path) -> dict[str, bytes]:
     """A folder with files of several sizes, an empty one and one in a folder of its own among them."""
     source = random.Random(1)
@@ -197,6 +221,7 @@ SCENARIOS = {  # what runs, and on what
     "echo": (echo, (*BACKENDS, "quicio.trio", "quicio.asyncio")),
     "http3": (http3, BACKENDS),
     "aioquic-style http3": (asyncio_http3, ("quicio.asyncio",)),
+    "aioquic-style dns and early data": (dns, ("quicio.asyncio",)),
 }
 
 
