@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quicio.quic.retry import MAX_TOKEN_SIZE, TOKEN_LIFETIME, QuicRetryTokenHandler, encode_address
+from quicio.quic.retry import (
+    MAX_TOKEN_SIZE,
+    NEW_TOKEN_LIFETIME,
+    TOKEN_LIFETIME,
+    QuicRetryTokenHandler,
+    UsedTokens,
+    encode_address,
+)
 
 ADDRESS = ("192.0.2.1", 4433)
 
@@ -67,3 +74,51 @@ def test_whatever_is_not_a_token_is_refused(data: bytes) -> None:
 def test_addresses_that_are_not_tuples_can_be_bound_too() -> None:
     assert encode_address("host") == encode_address("host") != encode_address("other")
     assert encode_address(("::1", 5, 0, 0)) == encode_address(("::1", 5))
+
+
+# NEW_TOKEN.
+
+
+def new_token(handler: QuicRetryTokenHandler, now: float = 100.0) -> bytes:
+    return handler.create_new_token(address=ADDRESS, version=1, now=now)
+
+
+def refuses(handler: QuicRetryTokenHandler, token: bytes, why: str, **changes: object) -> None:
+    values: dict[str, object] = {"address": ADDRESS, "version": 1, "token": token, "now": 101.0}
+    with pytest.raises(ValueError, match=why):
+        handler.validate_new_token(**(values | changes))  # type: ignore[arg-type]  # the values are of these types
+
+
+def test_new_token_counts_from_any_port_and_once() -> None:
+    """Security row 8: an address is not proven by a token that was used before (RFC 9000 §8.1.4)."""
+    handler = QuicRetryTokenHandler()
+    token = new_token(handler)
+    handler.validate_new_token(address=(ADDRESS[0], 9), version=1, token=token, now=101.0)
+    refuses(handler, token, "used before")
+    refuses(handler, new_token(handler), "not made here", address=("10.9.9.9", ADDRESS[1]))
+    refuses(handler, new_token(handler), "not made here", version=2)
+    refuses(handler, new_token(handler), "expired", now=101.0 + NEW_TOKEN_LIFETIME)
+    refuses(QuicRetryTokenHandler(), new_token(handler), "not made here")
+    handler.validate_new_token(
+        address="opaque", version=1, now=1.0, token=handler.create_new_token(address="opaque", version=1, now=0.0)
+    )
+
+
+def test_the_two_types_are_not_exchanged() -> None:
+    handler = QuicRetryTokenHandler()
+    retry, new = token_of(handler), new_token(handler)
+    refuses(handler, retry, "malformed")
+    refuses(handler, b"\x02" + retry[1:], "not made here")
+    for token in (new, b"\x01" + new[1:]):
+        with pytest.raises(ValueError, match=r"malformed|not made here"):
+            handler.validate_token(address=ADDRESS, destination_cid=b"retry", token=token, now=101.0)
+
+
+def test_used_tokens_are_bounded() -> None:
+    """Security row 26: what was forgotten, and all as old, count no more."""
+    used = UsedTokens(limit=2)
+    assert [used.use(bytes((number,)), number) for number in (5, 7, 9)] == [True, True, True]
+    assert len(used) == 2
+    assert not used.use(b"\5", 5)
+    assert not used.use(b"another of that time", 5)
+    assert used.use(b"younger", 6)

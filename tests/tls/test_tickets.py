@@ -6,9 +6,13 @@ import dataclasses
 import pickle
 from datetime import timedelta
 
-from helpers.certificates import EPOCH, NOW
-from quicio.tls.constants import CipherSuite
-from quicio.tls.tickets import SessionTicket
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from helpers.certificates import EPOCH, NOW, make_certificates
+from quicio.tls.codec import vector
+from quicio.tls.constants import TICKET_MAX_CHAIN, CipherSuite
+from quicio.tls.tickets import PEER_CERTIFICATES, SessionTicket, remembered
 
 TICKET = SessionTicket(
     0xFFFFFFF0, CipherSuite.AES_128_GCM_SHA256, EPOCH + timedelta(hours=1), EPOCH, b"secret", "host.example", b"ticket"
@@ -63,3 +67,54 @@ def test_today() -> None:
 def test_secret_stays_out_of_representations() -> None:
     assert "secret" not in repr(TICKET).replace("resumption_secret", "")
     assert "resumption_secret" not in repr(TICKET)
+
+
+FULL = dataclasses.replace(
+    TICKET,
+    max_early_data_size=0xFFFFFFFF,
+    other_extensions=[
+        (16, b"h3"),
+        (0x39, bytes(60)),
+        (PEER_CERTIFICATES, vector(3, make_certificates().chain[0].public_bytes(Encoding.DER))),
+    ],
+)
+
+
+def test_form_to_be_sealed() -> None:
+    for ticket in (TICKET, FULL):
+        assert SessionTicket.decode(ticket.encode(), ticket.ticket) == ticket
+
+
+def test_damaged_forms_are_no_tickets() -> None:
+    data = FULL.encode()
+    assert SessionTicket.decode(b"\x02" + data[1:], b"") is None  # a version that is not known here
+    assert SessionTicket.decode(data + b"\0", b"") is None
+    assert SessionTicket.decode(data[:5] + b"\xff\xff" + data[7:], b"") is None  # no such cipher suite
+    assert SessionTicket.decode(data[:7] + b"\xff" * 8 + data[15:], b"") is None  # no such date
+    for end in range(0, len(data), 7):
+        assert SessionTicket.decode(data[:end], b"") is None
+
+
+def test_what_is_remembered() -> None:
+    chain = make_certificates().chain
+    items = remembered("h3", chain)
+    assert items is not None
+    ticket = dataclasses.replace(TICKET, other_extensions=items)
+    assert ticket.alpn == "h3"
+    assert ticket.peer_certificates() == chain
+    assert TICKET.alpn is None
+    assert TICKET.peer_certificates() == []
+    assert ticket.extension(0x39) is None
+
+
+def test_a_chain_that_is_too_long_gives_no_ticket() -> None:
+    """Security row 26: a peer's certificates make no ticket larger than that."""
+    chain = make_certificates().chain
+    assert remembered(None, chain * (TICKET_MAX_CHAIN // 300)) is None
+
+
+def test_damaged_certificates() -> None:
+    for content in (b"\0\0\3abc", b"\0\0\4abc"):
+        ticket = dataclasses.replace(TICKET, other_extensions=[(PEER_CERTIFICATES, content)])
+        with pytest.raises(ValueError, match=r"damaged|parsing|ASN"):
+            ticket.peer_certificates()
