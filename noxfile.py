@@ -137,7 +137,7 @@ def interop(session: nox.Session) -> None:
     if os.environ.get("QUICIO_REQUIRE_PEERS") == "1":
         session.run("tests/interop/install_peers.sh", external=True)
     session.install("-e", ".", *group("interop"))
-    session.run("pytest", "tests/interop", "tests/asyncio/test_programs.py", *(session.posargs or ["-n", "2"]))
+    session.run("pytest", "tests/interop", "tests/surface", "tests/asyncio/test_programs.py", *(session.posargs or ["-n", "2"]))
 
 
 @nox.session

@@ -25,6 +25,8 @@ Inside a connection
     lifecycle.py      idle timeout, closing, draining, keep-alive                    RFC 9000 §10
     datagrams.py      DATAGRAM frames                                                RFC 9221
     observer.py       who watches; transmit.py, batches of datagrams
+    watching.py       what observers are told beside packets; logger.py, qlog.py, qlog as one of them
+    _aioquic.py       private names of aioquic's that programs read; rangeset.py, packet_builder.py, modules of its
 
 Rooms
     wire/             frames, headers, keys, transport parameters                    RFC 9000 §12-§19, RFC 9001, RFC 8999
