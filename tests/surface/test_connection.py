@@ -41,7 +41,9 @@ def test_the_handshake_is_told_in_its_order(library: Library) -> None:
     assert all(isinstance(event, events.QuicEvent) for event in pair.client_told)
 
 
-@pytest.mark.parametrize("clock", [time.time, time.monotonic, lambda: 0.0, lambda: 5_000_000], ids=str)
+@pytest.mark.parametrize(
+    "clock", [time.time, time.monotonic, lambda: 0.0, lambda: 5_000_000], ids=["wall", "monotonic", "zero", "integer"]
+)
 def test_any_clock_will_do(library: Library, clock: Any) -> None:
     pair = Pair(library, start=clock()).connected()
     pair.client.send_stream_data(0, b"tick", True)
