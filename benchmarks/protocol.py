@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ALPN = "bench"
 BULK = b"D", b"U"
@@ -38,7 +39,7 @@ class Options:
     folder: Path
     backend: str
     size: int  # of datagrams, 0 for the library's default
-    group: str  # "x25519", or "default"
+    group: str  # "x25519", "hybrid" (X25519MLKEM768), or "default"
     port: int
     scenario: str
     amount: int  # bytes, requests or connections
@@ -88,8 +89,24 @@ def read_costs(answer: bytes) -> tuple[float, int]:
     return float(seconds), int(memory)
 
 
+GROUPS = {"x25519": 0x001D, "hybrid": 0x11EC}  # TLS code points
+
+
+def configure_quicio(make: Any, options: Options) -> Any:
+    """A `QuicConfiguration` (`make`): the documented defaults, but for what all libraries are asked to share."""
+    configuration = make(alpn_protocols=[ALPN], is_client=options.role == "client")
+    if options.size:
+        configuration = configuration.replaced(max_datagram_size=options.size, mtu_ceiling=options.size)
+    if options.group in GROUPS:
+        configuration = configuration.replaced(groups=[GROUPS[options.group]])
+    if options.role == "client":
+        return configuration.replaced(cafile=options.ca, server_name="localhost")
+    configuration.load_cert_chain(options.chain, options.key)
+    return configuration
+
+
 class Stopwatch:
-    """Wall and CPU time of the client, between `start` and `report`."""
+    """Wall and CPU time of the client, between `start` and `stop`."""
 
     def __init__(self) -> None:
         self.start()
@@ -98,16 +115,24 @@ class Stopwatch:
         """Begin to count."""
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
+        self.spent: tuple[float, float] | None = None
+
+    def stop(self) -> None:
+        """What comes now is not measured."""
+        if self.spent is None:
+            self.spent = (time.perf_counter() - self.wall, time.process_time() - self.cpu)
 
     def report(self, amount: int, server: float, **more: float) -> None:
         """Print the result: amount a second, CPU of client and server."""
-        wall = time.perf_counter() - self.wall
+        self.stop()
+        assert self.spent is not None
+        wall, cpu = self.spent
         print(
             json.dumps(
                 {
                     "wall": wall,
                     "rate": amount / wall,
-                    "client_cpu": time.process_time() - self.cpu,
+                    "client_cpu": cpu,
                     "server_cpu": server,
                 }
                 | more

@@ -4,7 +4,11 @@ Rounds are interleaved: each scenario runs once with every library before it run
 all. Medians and ratios to aioquic are printed. Certificates are verified, pacing is on, the interface is the documented one;
 the options that are set are printed, and set for all alike.
 
-    python benchmarks/run.py [--rounds 3] [--quick] [--libraries NAME …]
+A library that fails has a row that says so, and the run goes on; if it was one of quicio's faces, the exit status is 1.
+
+    python benchmarks/run.py [--rounds 3] [--quick] [--libraries NAME …] [--compiled PYTHON]
+
+PYTHON is an interpreter that has quicio with its hot modules compiled: quicio's faces then have further rows.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from helpers.certificates import make_certificates  # noqa: E402  # found through the line above
+
+TIMEOUT = 300  # seconds for one scenario of one library
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,26 @@ class Library:
     adapter: str
     module: str
     backend: str = "asyncio"
+    python: str = sys.executable
+
+    @property
+    def is_quicio(self) -> bool:
+        """Whether it is one of our faces."""
+        return self.name.startswith("quicio")
+
+    def can(self, scenario: Scenario) -> bool:
+        """Whether it offers what the scenario is about."""
+        return scenario.group != "hybrid" or self.is_quicio or self.name == "aiopquic"
 
 
 LIBRARIES = [
     Library("aioquic", "asyncio_adapter.py", "aioquic"),
     Library("qh3", "asyncio_adapter.py", "qh3"),
+    Library("aiopquic", "aiopquic_adapter.py", "aiopquic"),
     Library("quicio anyio/asyncio", "quicio_anyio.py", "quicio"),
     Library("quicio anyio/uvloop", "quicio_anyio.py", "uvloop", "uvloop"),
     Library("quicio anyio/trio", "quicio_anyio.py", "quicio", "trio"),
+    Library("quicio.trio", "quicio_trio.py", "quicio", "trio"),
     Library("quicio.asyncio", "asyncio_adapter.py", "quicio"),
 ]
 
@@ -62,37 +80,67 @@ class Scenario:
 
 def scenarios(quick: bool) -> list[Scenario]:
     """All rows of the table."""
-    megabytes = 10 if quick else 50
+    megabytes = 24 if quick else 50  # enough for slow start not to be most of it
     bulk = megabytes << 20
     return [
         Scenario("download, 1200-byte datagrams", "download", bulk, 1200, "MB/s", 1e-6),
         Scenario("upload, 1200-byte datagrams", "upload", bulk, 1200, "MB/s", 1e-6),
         Scenario("download, defaults", "download", bulk, 0, "MB/s", 1e-6),
         Scenario("upload, defaults", "upload", bulk, 0, "MB/s", 1e-6),
-        Scenario("requests, 100 at once", "requests", 500 if quick else 5000, 0, "/s", 1.0),
+        Scenario("requests, 100 at once", "requests", 2000 if quick else 5000, 0, "/s", 1.0),
         Scenario("handshakes to the first byte", "handshakes", 10 if quick else 50, 0, "/s", 1.0),
+        Scenario("handshakes, X25519MLKEM768", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "hybrid"),
         Scenario("handshakes, default groups", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "default"),
         Scenario("memory of an idle connection", "idle", 20 if quick else 100, 0, "KiB", 1.0),
     ]
 
 
 def run_once(library: Library, scenario: Scenario, folder: Path) -> dict[str, float]:
-    """One server, one client, one result."""
-    command = [sys.executable, str(HERE / "adapters" / library.adapter)]
+    """One server, one client, one result. Raises `Failure`."""
+    command = [library.python, str(HERE / "adapters" / library.adapter)]
     options = [str(folder), "--backend", library.backend, "--size", str(scenario.size), "--group", scenario.group]
     options += ["--library", library.module]
-    with subprocess.Popen([*command, "server", *options], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [*command, "server", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         assert server.stdout is not None
         try:
             port = server.stdout.readline().strip()
+            if not port:
+                raise Failure("its server did not start")
             task = ["--port", port, "--scenario", scenario.name, "--amount", str(scenario.amount)]
-            done = subprocess.run(
-                [*command, "client", *options, *task], stdout=subprocess.PIPE, text=True, timeout=600, check=True
-            )
+            client = [*command, "client", *options, *task]
+            done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+            result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        except subprocess.TimeoutExpired as error:
+            raise Failure(f"not done after {TIMEOUT} seconds") from error
+        except subprocess.CalledProcessError as error:
+            raise Failure((error.stderr.strip().splitlines() or ["no message"])[-1]) from error
+        except (IndexError, ValueError) as error:
+            raise Failure("its client printed no result") from error
         finally:
             server.kill()
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+class Failure(Exception):
+    """A library did not do what a scenario asks for."""
+
+
+def run_rounds(
+    libraries: list[Library], scenario: Scenario, folder: Path, rounds: int
+) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
+    """The results of all libraries, their rounds interleaved, and why those failed that did."""
+    results: dict[str, list[dict[str, float]]] = {library.name: [] for library in libraries}
+    failures: dict[str, str] = {}
+    for _ in range(rounds):
+        for library in libraries:
+            if library.name not in failures:
+                try:
+                    results[library.name].append(run_once(library, scenario, folder))
+                except Failure as failure:
+                    failures[library.name] = str(failure)
+    return results, failures
 
 
 def row(scenario: Scenario, library: Library, results: list[dict[str, float]], baseline: float | None) -> str:
@@ -100,9 +148,9 @@ def row(scenario: Scenario, library: Library, results: list[dict[str, float]], b
     if scenario.name == "idle":
         client = statistics.median([result["client_bytes"] for result in results]) / 1024
         server = statistics.median([result["server_bytes"] for result in results]) / 1024
-        return f"  {library.name:<24}client {client:8.1f} KiB   server {server:8.1f} KiB"
+        return f"  {library.name:<32}client {client:8.1f} KiB   server {server:8.1f} KiB"
     rate = figure(scenario, results)
-    line = f"  {library.name:<24}{rate:10.1f} {scenario.unit:<5}"
+    line = f"  {library.name:<32}{rate:10.1f} {scenario.unit:<5}"
     line += f"{rate / baseline:7.1f} times" if baseline else " " * 13
     if scenario.unit == "MB/s":
         gigabytes = scenario.amount / 1e9
@@ -121,40 +169,64 @@ def figure(scenario: Scenario, results: list[dict[str, float]]) -> float:
     return statistics.median([result["rate"] for result in results]) * scenario.scale
 
 
-def main() -> None:
+def installed(compiled: str | None) -> list[Library]:
+    """The libraries that are here; with `compiled`, an interpreter, our faces once more on that."""
+    libraries = [library for library in LIBRARIES if find_spec(library.module) is not None]
+    if compiled:
+        libraries += [
+            replace(library, name=f"{library.name}, compiled", python=compiled)
+            for library in libraries
+            if library.is_quicio
+        ]
+    return libraries
+
+
+def parse_arguments() -> argparse.Namespace:
+    """What the user wants to see."""
     parser = argparse.ArgumentParser(description="Process benchmark of QUIC libraries")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small amounts, to see that all of it runs")
     parser.add_argument("--libraries", nargs="*", help="names of libraries, all that are installed by default")
     parser.add_argument("--scenarios", nargs="*", help="names of scenarios, such as download")
-    options = parser.parse_args()
-    libraries = [
-        library
-        for library in LIBRARIES
-        if find_spec(library.module) is not None and (HERE / "adapters" / library.adapter).exists()
-    ]
+    parser.add_argument("--compiled", metavar="PYTHON", help="an interpreter that has quicio compiled")
+    return parser.parse_args()
+
+
+def make_folder(folder: Path) -> None:
+    """The certificates that all adapters use."""
+    now = datetime.now(UTC)
+    made = make_certificates("p256", not_before=now - timedelta(days=1), not_after=now + timedelta(days=1))
+    (folder / "ca.pem").write_bytes(made.authority_pem)
+    (folder / "chain.pem").write_bytes(made.identity.chain_pem)
+    (folder / "key.pem").write_bytes(made.identity.key_pem)
+
+
+def main() -> int:
+    options = parse_arguments()
+    libraries = installed(options.compiled)
     if options.libraries:
         libraries = [library for library in libraries if library.name in options.libraries]
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores; certificates verified; {options.rounds} rounds")
-    now = datetime.now(UTC)
-    made = make_certificates("p256", not_before=now - timedelta(days=1), not_after=now + timedelta(days=1))
+    has_failed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "ca.pem").write_bytes(made.authority_pem)
-        (folder / "chain.pem").write_bytes(made.identity.chain_pem)
-        (folder / "key.pem").write_bytes(made.identity.key_pem)
+        make_folder(folder)
         for scenario in scenarios(options.quick):
             if options.scenarios and scenario.name not in options.scenarios:
                 continue
             print(f"\n{scenario.title} (size {scenario.size or 'default'}, groups {scenario.group})", flush=True)
-            results: dict[str, list[dict[str, float]]] = {library.name: [] for library in libraries}
-            for _ in range(options.rounds):
-                for library in libraries:
-                    results[library.name].append(run_once(library, scenario, folder))
-            baseline = figure(scenario, results["aioquic"]) if "aioquic" in results else None
-            for library in libraries:
-                print(row(scenario, library, results[library.name], baseline), flush=True)
+            able = [library for library in libraries if library.can(scenario)]
+            results, failures = run_rounds(able, scenario, folder, options.rounds)
+            measured = results.get("aioquic")
+            baseline = figure(scenario, measured) if measured and scenario.name != "idle" else None
+            for library in able:
+                if library.name in failures:
+                    print(f"  {library.name:<32}FAILED: {failures[library.name]}", flush=True)
+                    has_failed = has_failed or library.is_quicio
+                else:
+                    print(row(scenario, library, results[library.name], baseline), flush=True)
+    return int(has_failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,7 @@ import protocol
 import quicio
 from quicio import QuicConfiguration
 
-
-def configure(options: protocol.Options) -> QuicConfiguration:
-    """The documented defaults, but for what all libraries are asked to share."""
-    configuration = QuicConfiguration(alpn_protocols=[protocol.ALPN], is_client=options.role == "client")
-    if options.size:
-        configuration = configuration.replaced(max_datagram_size=options.size, mtu_ceiling=options.size)
-    if options.group == "x25519":
-        configuration = configuration.replaced(groups=[0x001D])
-    if options.role == "client":
-        return configuration.replaced(cafile=options.ca, server_name="localhost")
-    configuration.load_cert_chain(options.chain, options.key)
-    return configuration
+configure = partial(protocol.configure_quicio, QuicConfiguration)
 
 
 async def answer(stream: quicio.Stream) -> None:
@@ -87,8 +77,7 @@ async def bulk(connection: quicio.Connection, options: protocol.Options) -> None
             await stream.send_eof()
             count = int.from_bytes(await stream.receive(), "big") - 1
     assert count == options.amount, (count, options.amount)
-    wall = protocol.Stopwatch()
-    wall.wall, wall.cpu = watch.wall, watch.cpu
+    watch.stop()
     after, _ = await costs(connection)
     watch.report(options.amount, after - before)
 
@@ -111,6 +100,7 @@ async def requests(connection: quicio.Connection, options: protocol.Options) -> 
     async with anyio.create_task_group() as group:
         for _ in range(protocol.CONCURRENCY):
             group.start_soon(worker)
+    watch.stop()
     after, _ = await costs(connection)
     watch.report(options.amount, after - before, **protocol.quantiles(latencies))
 

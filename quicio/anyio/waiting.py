@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
+    from asyncio import AbstractEventLoop
 
 __all__ = ["AsyncioWaiting", "TrioWaiting", "Waiter", "Waiting", "current_waiting", "wake"]
 
@@ -58,7 +58,7 @@ def yield_once() -> Generator[None, None, None]:
 class AsyncioWaiting(Waiting):
     """On asyncio, whatever its loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
         self.checkpoint = yield_once
         self.waiter = loop.create_future  # type: ignore[assignment]  # a future has what a waiter has
@@ -116,6 +116,7 @@ def current_waiting() -> Waiting:
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return TrioWaiting(trio)
-    from asyncio import get_running_loop  # here: programs of trio need no asyncio
-
-    return AsyncioWaiting(get_running_loop())
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        raise RuntimeError("no event loop is running")
+    return AsyncioWaiting(asyncio.get_running_loop())
