@@ -193,6 +193,8 @@ class KeyScheduleNames:
 class _TlsNames:
     """What `QuicConnection.tls` has of these names."""
 
+    __slots__ = ()
+
     peer_certificates: list[x509.Certificate]
     cipher_suite: int | None
 
@@ -215,6 +217,10 @@ class _TlsNames:
 class NamedClientHandshake(_TlsNames, ClientHandshake):
     """A client's TLS machine."""
 
+    __slots__ = ()
+
 
 class NamedServerHandshake(_TlsNames, ServerHandshake):
     """A server's TLS machine."""
+
+    __slots__ = ()

@@ -78,6 +78,43 @@ MIN_CRYPTO_ROOM: Final = 16  # a CRYPTO frame with less data is not worth its he
 class Handshake(Component):
     """Everything that happens before, and about, keys."""
 
+    __slots__ = (
+        "_done_is_acked",
+        "_done_is_due",
+        "_events",
+        "_has_greeted_again",
+        "_hello",
+        "_keys",
+        "_negotiation_version",
+        "_pending_one_rtt",
+        "_policy",
+        "_receivers",
+        "_repeated_hello",
+        "_senders",
+        "_tokens_due",
+        "deferred_decisions",
+        "early_alpn",
+        "early_data_is_rejected",
+        "expected_original_cid",
+        "expected_retry_cid",
+        "expected_source_cid",
+        "is_client",
+        "is_complete",
+        "is_confirmed",
+        "is_readable",
+        "is_source_cid_fixed",
+        "local_parameters",
+        "machine",
+        "new_keys",
+        "new_tickets",
+        "original_version",
+        "remembered",
+        "remote_parameters",
+        "version",
+        "version_changed",
+        "versions",
+    )
+
     def __init__(
         self,
         wants: Wants,

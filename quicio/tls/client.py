@@ -108,6 +108,22 @@ _IN_ENCRYPTED: Final[frozenset[int]] = frozenset(
 class ClientHandshake(Handshake):
     """One client handshake. Call `start` once, then `receive` and `decide`; see `Handshake`."""
 
+    __slots__ = (
+        "_alpn_offer",
+        "_certificate_request",
+        "_cipher_suites",
+        "_groups",
+        "_hello",
+        "_key_pairs",
+        "_retry",
+        "_sent_name",
+        "_settings",
+        "_state",
+        "_ticket",
+        "_ticket_chain",
+        "_tickets",
+    )
+
     def __init__(self, settings: ClientSettings, environment: Environment) -> None:
         """Raises `ValueError` for settings that no handshake can be made with."""
         super().__init__(environment, settings.key_log)
@@ -418,6 +434,8 @@ class ClientHandshake(Handshake):
         self._install(EPOCH_ONE_RTT, True, client_secret)
         self._state = State.CONNECTED
         self._complete()
+        self._hello = self._retry = self._certificate_request = self._ticket = None
+        self._ticket_chain = []
 
     # Afterwards.
 

@@ -77,6 +77,35 @@ class Handshake:
     negotiated. `receive_epoch` is the encryption level whose bytes `receive` takes now.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_client_random",
+        "_client_secret",
+        "_decision_id",
+        "_environment",
+        "_exporter_secret",
+        "_key_log",
+        "_last_decision_id",
+        "_received",
+        "_resumption_secret",
+        "_schedule",
+        "_server_secret",
+        "_transcript",
+        "alpn",
+        "cipher_suite",
+        "early_data_accepted",
+        "early_data_offered",
+        "group",
+        "is_complete",
+        "is_failed",
+        "local_extensions",
+        "outputs",
+        "peer_certificates",
+        "receive_epoch",
+        "server_name",
+        "session_resumed",
+    )
+
     def __init__(self, environment: Environment, key_log: KeyLog | None) -> None:
         self.outputs: deque[object] = deque()
         self.local_extensions: list[tuple[int, bytes]] = []
@@ -276,8 +305,10 @@ class Handshake:
         self._transcript.add(message)
 
     def _complete(self) -> None:
+        """The handshake is over; what only it needed is let go, for a connection may be idle for days."""
         self.is_complete = True
         self._client_secret = self._server_secret = b""
+        self._transcript = Transcript()
         self._receive_at(EPOCH_ONE_RTT)
         self.outputs.append(HandshakeComplete())
 

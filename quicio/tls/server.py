@@ -102,6 +102,21 @@ _MAY_CHANGE: Final = frozenset(
 class ServerHandshake(Handshake):
     """One server handshake: `receive` and `decide`; see `Handshake`."""
 
+    __slots__ = (
+        "_application_secret",
+        "_cipher_suites",
+        "_groups",
+        "_hello",
+        "_identity",
+        "_settings",
+        "_share",
+        "_state",
+        "_takes_tickets",
+        "_ticket",
+        "_tickets",
+        "_truncated_digest",
+    )
+
     def __init__(self, settings: ServerSettings, environment: Environment) -> None:
         """Raises `ValueError` for settings that no handshake can be made with."""
         super().__init__(environment, settings.key_log)
@@ -110,6 +125,7 @@ class ServerHandshake(Handshake):
         self._groups = settings.usable_groups()
         self._cipher_suites = settings.usable_cipher_suites()
         self._hello: ClientHello | None = None
+        self._takes_tickets = False
         self._share = b""
         self._ticket: SessionTicket | None = None
         self._identity = 0  # which of the client's identities it answers to
@@ -360,6 +376,10 @@ class ServerHandshake(Handshake):
         self._derive_resumption_secret()
         self._state = State.CONNECTED
         self._complete()
+        hello = self._hello
+        self._takes_tickets = hello is not None and PSK_DHE_KE in (hello.psk_modes or ())
+        self._hello = self._ticket = None
+        self._share = self._truncated_digest = b""
 
     # Afterwards.
 
@@ -369,11 +389,8 @@ class ServerHandshake(Handshake):
         False when there can be none: nobody issues tickets here, or the client could not use one.
         """
         tickets = self._settings.tickets
-        hello = self._hello
         others = remembered(self.alpn, self.peer_certificates)
-        if not self.is_complete or tickets is None or hello is None or others is None:
-            return False
-        if PSK_DHE_KE not in (hello.psk_modes or ()):
+        if tickets is None or others is None or not self._takes_tickets:
             return False
         nonce = self._tickets.to_bytes(NONCE_SIZE, "big")
         self._tickets += 1

@@ -83,7 +83,7 @@ class ConnectionIds(Component):
         self._local: dict[int, tuple[bytes, bytes]] = {}
         self._next_sequence = 0
         self._told = 1  # sequence numbers below it were sent to the peer; the handshake tells the first
-        self._to_issue: deque[int] = deque()
+        self._to_issue: list[int] = []
         self._peer_limit = 2  # RFC 9000 §18.2, active_connection_id_limit
         self.peer: dict[int, PeerConnectionId] = {}  # by sequence: usable now
         self._retired_below = 0  # the largest Retire Prior To seen
@@ -263,12 +263,12 @@ class ConnectionIds(Component):
             sequence = self._to_issue[0]
             entry = self._local.get(sequence)
             if entry is None:
-                self._to_issue.popleft()
+                del self._to_issue[0]
                 continue
             frame = encode_new_connection_id(sequence, 0, entry[0], entry[1])
             if len(frame) > packet.room:
                 return
-            self._to_issue.popleft()
+            del self._to_issue[0]
             if sequence >= self._told:
                 self._told = sequence + 1
             packet.push(frame, (self, TOKEN_NEW, sequence))

@@ -61,8 +61,8 @@ class Receiving:
         self.readable: list[ReceiveHalf] = []
         self.latest: ReceiveHalf | None = None  # whose data in order came last: the next packet may go on with it
         self.max_data_due = False
-        self.credits: deque[ReceiveHalf] = deque()
-        self.stops: deque[ReceiveHalf] = deque()
+        self.credits: list[ReceiveHalf] = []
+        self.stops: list[ReceiveHalf] = []
 
     # --- what arrives ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Receiving:
     def write_control(self, packet: PacketBuilder, now: float, round_trip: float, owner: Component) -> None:
         """STOP_SENDING, MAX_DATA, MAX_STREAM_DATA, as far as they fit."""
         while self.stops and packet.room >= MAX_CONTROL_FRAME:
-            half = self.stops.popleft()
+            half = self.stops.pop(0)
             half.stop_due = False
             if half.state < RECEIVE_DATA_RECVD:
                 packet.push(encode_stop_sending(half.stream_id, half.stop_code), (owner, STOP_TOKEN, half))
@@ -294,7 +294,7 @@ class Receiving:
             limit = self.window.update(now, round_trip)
             packet.push(encode_max_data(limit), (owner, MAX_DATA_TOKEN, limit))
         while self.credits and packet.room >= MAX_CONTROL_FRAME:
-            half = self.credits.popleft()
+            half = self.credits.pop(0)
             half.credit_due = False
             if half.state == RECEIVE_RECV and not half.is_discarding:
                 limit = half.window.update(now, round_trip)

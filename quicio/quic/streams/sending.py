@@ -15,7 +15,6 @@ Invariant: `sent` is the sum of `next_offset` over all streams ever, and never e
 frame is in a queue.
 """
 
-from collections import deque
 from typing import Final
 
 from quicio.buffer import encode_uint_var
@@ -52,8 +51,8 @@ class Sending:
         self.sent: int = 0
         self.new: SendQueue = SendQueue(1)
         self.again: SendQueue = SendQueue(2)
-        self.resets: deque[SendHalf] = deque()
-        self.blocked: deque[SendHalf] = deque()
+        self.resets: list[SendHalf] = []
+        self.blocked: list[SendHalf] = []
         self.blocked_at: int = NEVER_BLOCKED  # limit for which DATA_BLOCKED was asked for
         self.blocked_due = False
         self.min_run: int = MIN_RUN
@@ -140,7 +139,7 @@ class Sending:
     def write_control(self, packet: PacketBuilder, owner: Component) -> None:
         """RESET_STREAM, DATA_BLOCKED, STREAM_DATA_BLOCKED, as far as they fit."""
         while self.resets and packet.room >= MAX_CONTROL_FRAME:
-            half = self.resets.popleft()
+            half = self.resets.pop(0)
             half.reset_due = False
             if half.state == SEND_RESET_SENT:
                 frame = encode_reset_stream(half.stream_id, half.reset_code, half.final_size)
@@ -150,7 +149,7 @@ class Sending:
             if self.sent >= self.limit == self.blocked_at and self.new.mask:
                 packet.push(encode_data_blocked(self.limit), (owner, DATA_BLOCKED_TOKEN, self.limit))
         while self.blocked and packet.room >= MAX_CONTROL_FRAME:
-            half = self.blocked.popleft()
+            half = self.blocked.pop(0)
             half.blocked_due = False
             credit = half.credit
             if half.blocked_at == credit <= half.buffer.next_offset < half.buffer.end and half.state < SEND_DATA_SENT:
