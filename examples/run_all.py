@@ -70,6 +70,13 @@ class Program:
             raise Failure(f"{self.name} ended with code {found}")
         return self.lines[-1]
 
+    def expect(self, text: str) -> str:
+        """Wait for a successful end; the last line must say `text`."""
+        proof = self.finish()
+        if text not in proof:
+            raise Failure(f"{self.name} said {proof!r}, not {text!r}")
+        return proof
+
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         self.process.kill()
@@ -101,21 +108,21 @@ def digest_in(line: str) -> str:
     return match[1]
 
 
-def echo_program(kind: str, role: str) -> list[str]:
-    """The echo client or server: on a backend, or written for another face, as its script is named."""
+def program(name: str, kind: str, role: str) -> list[str]:
+    """A client or server: on a backend, or written for another face, as its script is named."""
     if kind in BACKENDS:
-        return [f"echo_{role}.py", "--backend", kind]
-    return [f"{kind.removeprefix('quicio.')}_echo_{role}.py"]
+        return [f"{name}_{role}.py", "--backend", kind]
+    return [f"{kind.removeprefix('quicio.')}_{name}_{role}.py"]
 
 
 def echo(folder: Path, server_kind: str, client_kind: str) -> None:
     """The echo pairs, crosswise: both sides must have seen the same bytes."""
     certificate = folder / "echo.pem"
     options = ["--port", 0, "--save-certificate", certificate, "--connections", 1]
-    with running(*echo_program(server_kind, "server"), *options) as server:
+    with running(*program("echo", server_kind, "server"), *options) as server:
         host, port = server.wait_for(r"listening on (\S+) port (\d+)").groups()
         options = [host, port, "--ca-file", certificate, "--streams", 5, "--size", 300_000]
-        with running(*echo_program(client_kind, "client"), *options) as client:
+        with running(*program("echo", client_kind, "client"), *options) as client:
             proof = client.finish()
         served = server.finish()
     compare(proof, served)
@@ -193,6 +200,18 @@ def dns(folder: Path, server_kind: str, client_kind: str) -> None:
             report(f"server: {server.finish()}")
 
 
+def rpc(folder: Path, server_kind: str, client_kind: str) -> None:
+    """The RPC pairs, crosswise: what the client gave up, the server has cancelled."""
+    certificate = folder / "rpc.pem"
+    options = ["--port", 0, "--save-certificate", certificate, "--connections", 1]
+    with running(*program("rpc", server_kind, "server"), *options) as server:
+        host, port = server.wait_for(r"listening on (\S+) port (\d+)").groups()
+        options = [host, port, "--ca-file", certificate, "--calls", 20, "--slow", 3, "--deadline", 0.5]
+        with running(*program("rpc", client_kind, "client"), *options) as client:
+            report(f"client: {client.expect('21 calls answered, 3 late ones given up')}")
+        report(f"server: {server.expect('22 calls answered, 3 cancelled by their callers')}")
+
+
 def make_site(site: Path) -> dict[str, bytes]:
     """A folder with files of several sizes, an empty one and one in a folder of its own among them."""
     source = random.Random(1)
@@ -219,6 +238,7 @@ def report(*proofs: str) -> None:
 
 SCENARIOS = {  # what runs, and on what
     "echo": (echo, (*BACKENDS, "quicio.trio", "quicio.asyncio")),
+    "rpc": (rpc, (*BACKENDS, "quicio.trio")),
     "http3": (http3, BACKENDS),
     "aioquic-style http3": (asyncio_http3, ("quicio.asyncio",)),
     "aioquic-style dns and early data": (dns, ("quicio.asyncio",)),
