@@ -1,4 +1,4 @@
-"""What the examples share: their options, and a certificate for a server that was given none.
+"""What the examples share: their options, a bar of progress, and a certificate for a server that was given none.
 
 Not part of quicio: a program of your own would have its options where they belong.
 """
@@ -32,8 +32,31 @@ class ProofError(Exception):
 
 
 BACKENDS = ("asyncio", "trio")
+BAR_WIDTH = 40
 #: what ends an example with one line instead of a traceback; a ValueError comes of options: a port, a certificate's file
 EXPECTED = (quicio.QuicError, OSError, ValueError, ProofError)
+
+
+class Progress:
+    """A bar on the terminal over all transfers together; silent when the output is no terminal."""
+
+    def __init__(self) -> None:
+        self.total = 0  # bytes announced so far
+        self.done = 0
+        self.is_shown = sys.stderr.isatty()
+
+    def advance(self, size: int) -> None:
+        """So many more bytes have come."""
+        self.done += size
+        if self.is_shown:
+            share = min(self.done / self.total, 1) if self.total else 0
+            bar = ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
+            print(f"\r[{bar}] {share:4.0%} {self.done / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the bar where it is and go on below it."""
+        if self.is_shown:
+            print(file=sys.stderr)
 
 
 def server_parser(description: str | None, backends: Sequence[str] = BACKENDS) -> argparse.ArgumentParser:

@@ -8,38 +8,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import anyio
-from example_options import ProofError, client_configuration, client_parser, run
+from example_options import Progress, ProofError, client_configuration, client_parser, run
 
 import quicio.http
-
-BAR_WIDTH = 40
-
-
-class Progress:
-    """A bar on the terminal over all downloads together; silent when the output is no terminal."""
-
-    def __init__(self) -> None:
-        self.total = 0  # bytes announced so far
-        self.done = 0
-        self.is_shown = sys.stderr.isatty()
-
-    def advance(self, size: int) -> None:
-        """So many more bytes have come."""
-        self.done += size
-        if self.is_shown:
-            share = min(self.done / self.total, 1) if self.total else 0
-            bar = ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
-            print(f"\r[{bar}] {share:4.0%} {self.done / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the bar where it is and go on below it."""
-        if self.is_shown:
-            print(file=sys.stderr)
 
 
 class Downloads:

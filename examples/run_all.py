@@ -31,7 +31,8 @@ class Program:
 
     def __init__(self, script: str, *arguments: object) -> None:
         self.name = script
-        self.command = [sys.executable, "-W", "error", str(FOLDER / script), *map(str, arguments)]
+        runner = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if script.startswith("test_") else []
+        self.command = [sys.executable, "-W", "error", *runner, str(FOLDER / script), *map(str, arguments)]
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -212,6 +213,62 @@ def rpc(folder: Path, server_kind: str, client_kind: str) -> None:
         report(f"server: {server.expect('22 calls answered, 3 cancelled by their callers')}")
 
 
+def chat(folder: Path, server_kind: str, client_kind: str) -> None:
+    """Three in a room, one of whom reads slowly: the others hear everything, without waiting for that one."""
+    certificate, lines = folder / "chat.pem", 200
+    other_kind = BACKENDS[client_kind == BACKENDS[0]]
+    options = ["--backend", server_kind, "--port", 0, "--save-certificate", certificate, "--members", 3]
+    with running("chat_server.py", *options) as server:
+        host, port = server.wait_for(r"listening on (\S+) port (\d+)").groups()
+        trust = ["--ca-file", certificate, "--quiet"]
+        speaker = [*trust, "--lines", lines, "--others", 2]
+        silent = [*trust, "--lines", 0, "--others", 2, "--pause", 0.02]
+        with (
+            running("chat_client.py", host, port, "Ada", *speaker, "--backend", client_kind) as ada,
+            running("chat_client.py", host, port, "Bob", *speaker, "--backend", other_kind) as bob,
+            running("chat_client.py", host, port, "Carl", *silent, "--backend", client_kind) as carl,
+        ):
+            for client in (ada, bob):
+                report(f"client: {client.expect(f'heard {lines} lines of')}")
+            if carl.process.poll() is not None:
+                raise Failure("the slow listener was done before the others")
+            slow = carl.expect("Carl heard")
+            report(f"client: {slow}")
+        report(f"server: {server.expect(f'{2 * lines} lines were said')}")
+    heard, missed = re.findall(r"heard (\d+) .* missed (\d+)", slow)[0]
+    if int(heard) + int(missed) != 2 * lines or not int(missed):
+        raise Failure(f"of {2 * lines} lines the slow listener knows of {heard} and {missed}")
+
+
+def files(folder: Path, server_backend: str, client_backend: str) -> None:
+    """The file pair: broken off once, the transfer goes on where it stopped."""
+    received, certificate = folder / "received", folder / "files.pem"
+    make_site(folder / "site")
+    large, small = folder / "site" / "below" / "large.bin", folder / "site" / "page.html"
+    options = ["--backend", server_backend, "--port", 0, "--save-certificate", certificate, "--files", 2]
+    with running("file_server.py", received, *options) as server:
+        port = server.wait_for(r"listening on \S+ port (\d+)")[1]
+        arguments = ["localhost", port, large, small, "--backend", client_backend, "--ca-file", certificate]
+        with running("file_client.py", *arguments[:3], *arguments[4:], "--stop-after", 1_500_000) as client:
+            client.wait_for("stopped after 1500000 bytes")
+            client.finish(code=1)
+        with running("file_client.py", *arguments) as client:
+            proof = client.finish()
+        served = server.finish()
+    compare(proof, served)
+    if " and 0 that were there already" in proof:
+        raise Failure("the second transfer began anew")
+    for path in (large, small):
+        if (received / path.name).read_bytes() != path.read_bytes():
+            raise Failure(f"{path.name} is not what was sent")
+
+
+def application(folder: Path, server_backend: str, client_backend: str) -> None:
+    """The application with tests of its own, in memory and over loopback."""
+    with running("test_key_value.py") as tests:
+        report(tests.expect("passed"))
+
+
 def make_site(site: Path) -> dict[str, bytes]:
     """A folder with files of several sizes, an empty one and one in a folder of its own among them."""
     source = random.Random(1)
@@ -239,6 +296,9 @@ def report(*proofs: str) -> None:
 SCENARIOS = {  # what runs, and on what
     "echo": (echo, (*BACKENDS, "quicio.trio", "quicio.asyncio")),
     "rpc": (rpc, (*BACKENDS, "quicio.trio")),
+    "chat": (chat, BACKENDS),
+    "files": (files, BACKENDS),
+    "test of an application": (application, ("pytest",)),
     "http3": (http3, BACKENDS),
     "aioquic-style http3": (asyncio_http3, ("quicio.asyncio",)),
     "aioquic-style dns and early data": (dns, ("quicio.asyncio",)),
