@@ -264,7 +264,13 @@ class BaseConnecting(Scope[C]):
         return self._new_driver(open_towards(address, local, local_port), group)
 
     def _new_driver(self, udp: UdpSocket, group: TaskGroup) -> Driver:
-        driver = Driver(udp, Endpoint(connection_id_length=self._configuration.connection_id_length))
+        driver = Driver(
+            udp,
+            Endpoint(
+                connection_id_length=self._configuration.connection_id_length,
+                memory_limit=self._configuration.endpoint_memory_limit,
+            ),
+        )
         driver.start(group)
         return driver
 

@@ -404,7 +404,13 @@ class Listening(Scope[Listener]):
         await group.__aenter__()
         try:
             for udp in await self._bind():
-                driver = Driver(udp, core.Endpoint(connection_id_length=self._configuration.connection_id_length))
+                driver = Driver(
+                    udp,
+                    core.Endpoint(
+                        connection_id_length=self._configuration.connection_id_length,
+                        memory_limit=self._configuration.endpoint_memory_limit,
+                    ),
+                )
                 driver.start(group)
                 self._drivers.append(driver)
             self._listener = Listener(

@@ -126,7 +126,10 @@ class Connecting:
         loop = asyncio.get_running_loop()
         sock, addresses = await open_towards(loop, self._host, self._port, self._local_port)
         try:
-            endpoint = Endpoint(connection_id_length=configuration.connection_id_length)
+            endpoint = Endpoint(
+                connection_id_length=configuration.connection_id_length,
+                memory_limit=configuration.endpoint_memory_limit,
+            )
             transport = EngineTransport(loop, sock, endpoint)
         except BaseException:
             sock.close()

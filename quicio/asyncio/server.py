@@ -63,7 +63,9 @@ class QuicServer(asyncio.DatagramProtocol):
         self._ending: list[QuicConnectionProtocol] = []  # terminated, with stream handlers that have not ended
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._endpoint = Endpoint(connection_id_length=configuration.connection_id_length)
+        self._endpoint = Endpoint(
+            connection_id_length=configuration.connection_id_length, memory_limit=configuration.endpoint_memory_limit
+        )
         self._endpoint.on_connection = self._on_connection
         make = partial(
             QuicConnection,

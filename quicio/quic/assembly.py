@@ -24,6 +24,7 @@ from quicio.quic.recovery.acks import ACK_DELAY_EXPONENT, MAX_ACK_DELAY, Acks
 from quicio.quic.recovery.loss import LossDetection
 from quicio.quic.recovery.pacer import Pacer
 from quicio.quic.recovery.rtt import RttEstimator
+from quicio.quic.streams.budget import MemoryBudget, MemoryPool
 from quicio.quic.streams.collection import Streams
 from quicio.quic.tls_policy import TlsPolicy
 from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, STATELESS_RESET_TOKEN_SIZE
@@ -60,6 +61,7 @@ class ConfiguredPaths(PathFactory):
 
 def local_parameters(
     configuration: QuicConfiguration,
+    budget: MemoryBudget,
     connection_ids: ConnectionIds,
     version: int,
     original_destination_cid: bytes | None,
@@ -69,10 +71,11 @@ def local_parameters(
     parameters = TransportParameters()
     parameters.max_idle_timeout = int(configuration.idle_timeout * 1000)
     parameters.max_udp_payload_size = MAX_UDP_PAYLOAD_SIZE
-    parameters.initial_max_data = configuration.max_data
-    parameters.initial_max_stream_data_bidi_local = configuration.max_stream_data
-    parameters.initial_max_stream_data_bidi_remote = configuration.max_stream_data
-    parameters.initial_max_stream_data_uni = configuration.max_stream_data
+    parameters.initial_max_data = budget.first_window(configuration.max_data)
+    stream_window = budget.first_window(configuration.max_stream_data)
+    parameters.initial_max_stream_data_bidi_local = stream_window
+    parameters.initial_max_stream_data_bidi_remote = stream_window
+    parameters.initial_max_stream_data_uni = stream_window
     parameters.initial_max_streams_bidi = configuration.max_streams_bidi
     parameters.initial_max_streams_uni = configuration.max_streams_uni
     parameters.ack_delay_exponent = ACK_DELAY_EXPONENT
@@ -113,21 +116,44 @@ def server_policy(
 
 
 def assemble_streams(
-    configuration: QuicConfiguration, wants: Wants, events: deque[QuicEvent], rtt: RttEstimator
+    configuration: QuicConfiguration,
+    parameters: TransportParameters,
+    budget: MemoryBudget,
+    wants: Wants,
+    events: deque[QuicEvent],
+    rtt: RttEstimator,
 ) -> Streams:
-    """The streams, with the windows and limits that the configuration allows the peer."""
+    """The streams, with the windows and limits that the peer is told."""
     return Streams(
         wants,
         events,
         is_client=configuration.is_client,
-        max_data=configuration.max_data,
-        max_stream_data=configuration.max_stream_data,
+        max_data=parameters.initial_max_data,
+        max_stream_data=parameters.initial_max_stream_data_uni,
         max_streams_bidi=configuration.max_streams_bidi,
         max_streams_uni=configuration.max_streams_uni,
-        window_limit=configuration.receive_window_limit,
+        window_limit=min(configuration.receive_window_limit, budget.receive_share),
         rtt=rtt,
         send_buffer=configuration.send_buffer,
+        budget=budget,
     )
+
+
+def assemble_lifecycle(configuration: QuicConfiguration, wants: Wants, events: deque[QuicEvent]) -> Lifecycle:
+    """How long the connection may take, and may be silent."""
+    return Lifecycle(
+        wants,
+        events,
+        idle_timeout=configuration.idle_timeout,
+        handshake_timeout=configuration.handshake_timeout,
+        keep_alive=configuration.keep_alive,
+    )
+
+
+def memory_budget(configuration: QuicConfiguration, memory: MemoryPool | None) -> MemoryBudget:
+    """A connection's part of its endpoint's memory."""
+    window_limit = max(configuration.receive_window_limit, configuration.max_data, configuration.max_stream_data)
+    return MemoryBudget(configuration.memory_limit, window_limit, configuration.send_buffer, memory)
 
 
 def assemble(
@@ -142,6 +168,7 @@ def assemble(
     original_destination_cid: bytes | None,
     retry_source_cid: bytes | None,
     policy: TlsPolicy | None = None,
+    memory: MemoryPool | None = None,
 ) -> Parts:
     """All components of one connection, wired."""
     is_client = configuration.is_client
@@ -151,7 +178,10 @@ def assemble(
     path = factory.create(remote, local, is_address_validated)
     keys = KeyRing(is_client)
     connection_ids = ConnectionIds(wants, events, issuer)
-    parameters = local_parameters(configuration, connection_ids, version, original_destination_cid, retry_source_cid)
+    budget = memory_budget(configuration, memory)
+    parameters = local_parameters(
+        configuration, budget, connection_ids, version, original_destination_cid, retry_source_cid
+    )
     handshake = Handshake(
         wants,
         events,
@@ -170,20 +200,16 @@ def assemble(
         acks=Acks(wants),
         loss=LossDetection(wants, is_client=is_client, path=path, random=environment.random),
         handshake=handshake,
-        streams=assemble_streams(configuration, wants, events, path.rtt),
+        streams=assemble_streams(configuration, parameters, budget, wants, events, path.rtt),
         datagrams=Datagrams(
             wants,
             events,
             queue_limit=configuration.datagram_queue,
             max_frame_size=configuration.max_datagram_frame_size,
+            budget=budget,
         ),
+        budget=budget,
         connection_ids=connection_ids,
         paths=Paths(wants, events, factory, connection_ids, environment.random_bytes, is_client=is_client, first=path),
-        lifecycle=Lifecycle(
-            wants,
-            events,
-            idle_timeout=configuration.idle_timeout,
-            handshake_timeout=configuration.handshake_timeout,
-            keep_alive=configuration.keep_alive,
-        ),
+        lifecycle=assemble_lifecycle(configuration, wants, events),
     )

@@ -15,8 +15,9 @@ from typing import Any, Final, TextIO
 
 from quicio.quic.logger import QuicLogger
 from quicio.quic.packet import QuicProtocolVersion
-from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, VERSION_1, VERSION_2
 from quicio.quic.sessions import SessionStore
+from quicio.quic.streams.budget import ENDPOINT_MEMORY_LIMIT, SMALLEST_MEMORY_LIMIT
+from quicio.quic.wire.constants import SMALLEST_MAX_DATAGRAM_SIZE, VERSION_1, VERSION_2
 from quicio.tls.certificates import load_certificate_chain, load_private_key
 from quicio.tls.constants import CipherSuite
 from quicio.tls.issuing import TicketIssuer
@@ -34,7 +35,6 @@ DEFAULT_MTU_CEILING: Final = 1452  # Ethernet's 1500 less the headers of IPv6 an
 # Fields for abilities that the transport does not have yet: setting one is an error, never without effect.
 UNSUPPORTED: Final = {
     "client_certificates": "servers cannot ask clients for certificates, leave it out and identify clients in your protocol",
-    "memory_limit": "bound a connection by receive_window_limit, send_buffer and max_streams_bidi, and leave it out",
 }
 
 
@@ -53,6 +53,10 @@ class QuicConfiguration:
 
     Flow control: `max_data` and `max_stream_data` are the initial windows; they grow up to `receive_window_limit` while the
     application keeps up. `receive_window_limit` is thereby what one connection may hold of received data.
+
+    Memory: `memory_limit` is what one connection may hold in all (None: what its windows ask for, and 8 MiB to be sent), and
+    `endpoint_memory_limit` what the connections of one socket hold together before windows shrink; it is read by whoever makes
+    the endpoint. `quicio.quic.streams.budget` says how both act.
 
     Sessions: a client resumes with `session_ticket`, or with what its `session_store` has, and with `early_data` may send at once
     what the ticket allows. A server's `tickets` issues tickets (None: an endpoint's own, sealed with random keys); with
@@ -113,6 +117,7 @@ class QuicConfiguration:
     client_certificates: bool | None = None
     verify: Callable[[list[Any], str | None], None] | None = None
     memory_limit: int | None = None
+    endpoint_memory_limit: int = ENDPOINT_MEMORY_LIMIT
 
     def load_cert_chain(
         self,
@@ -162,6 +167,8 @@ class QuicConfiguration:
         for name, instead in UNSUPPORTED.items():
             if getattr(self, name):
                 raise ValueError(f"{name} is not supported yet: {instead}")
+        if self.memory_limit is not None and self.memory_limit < SMALLEST_MEMORY_LIMIT:
+            raise ValueError(f"memory_limit must be at least {SMALLEST_MEMORY_LIMIT} bytes, or None for none")
         if not self.supported_versions:
             raise ValueError("supported_versions is empty: list at least one QUIC version")
         if VERSION_1 not in self.supported_versions and VERSION_2 not in self.supported_versions:

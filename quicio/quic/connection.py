@@ -34,6 +34,7 @@ from quicio.quic.paths.connection_ids import ConnectionIdIssuer
 from quicio.quic.paths.ecn import CAPABLE as ECN_CAPABLE
 from quicio.quic.sealing import short_overhead
 from quicio.quic.statistics import ConnectionStatistics
+from quicio.quic.streams.budget import MemoryPool
 from quicio.quic.transmit import Received, Transmit
 from quicio.quic.watching import Watched
 from quicio.quic.wire.constants import INTERNAL_ERROR, NO_VIABLE_PATH, SMALLEST_MAX_DATAGRAM_SIZE, QuicConnectionError
@@ -105,6 +106,7 @@ class QuicConnection(Watched):
         issuer: ConnectionIdIssuer | None = None,
         tickets: TicketIssuer | None = None,
         is_address_validated: bool = False,
+        memory: MemoryPool | None = None,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:
         configuration.validate()
@@ -139,9 +141,8 @@ class QuicConnection(Watched):
             retry_source_cid=retry_source_connection_id,
             policy=None
             if is_client
-            else server_policy(
-                configuration, environment, tickets, session_ticket_fetcher, session_ticket_handler
-            ),
+            else server_policy(configuration, environment, tickets, session_ticket_fetcher, session_ticket_handler),
+            memory=memory,
         )
         self._parts = parts
         parts.cancelled_code = configuration.codes.cancelled
@@ -257,6 +258,10 @@ class QuicConnection(Watched):
         """
         self._parts.streams.wakes = True
         self._parts.lifecycle.native = True
+
+    def release_memory(self) -> None:
+        """Nobody will drive the connection any more: what it holds counts no more against the endpoint's memory."""
+        self._parts.budget.close()
 
     def defer_decisions(self) -> None:
         """Have TLS decisions asked as `DecisionNeeded` events instead of being answered from the configuration."""

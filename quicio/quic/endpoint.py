@@ -36,6 +36,7 @@ from quicio.quic.paths.path import is_blocked_port
 from quicio.quic.retry import FORMAT as RETRY_TOKEN_FORMAT
 from quicio.quic.retry import QuicRetryTokenHandler
 from quicio.quic.sealing import LongPacket
+from quicio.quic.streams.budget import ENDPOINT_MEMORY_LIMIT, MemoryPool
 from quicio.quic.transmit import Received, Transmit
 from quicio.quic.wire.constants import (
     CONNECTION_REFUSED,
@@ -112,7 +113,8 @@ class Endpoint:
     """Connections of both roles behind one address. Drive it as `quicio.udp.engine` does.
 
     `reset_key` (32 bytes) makes stateless reset tokens, `retry_keys` Retry tokens; shared and kept, they survive a restart and
-    serve several processes. Both are random by default.
+    serve several processes. Both are random by default. `memory_limit` is what the connections may hold together, in bytes,
+    before their windows shrink.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Endpoint:
         retry_tokens: QuicRetryTokenHandler | None = None,
         tickets: TicketIssuer | None = None,
         half_open_limit: int = HALF_OPEN_LIMIT,
+        memory_limit: int = ENDPOINT_MEMORY_LIMIT,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:
         if not 4 <= connection_id_length <= 20:
@@ -132,6 +135,7 @@ class Endpoint:
         self.touched: list[QuicConnection] = []
         self.on_connection: Callable[[QuicConnection], None] | None = None
         self.half_open: HalfOpen = HalfOpen(half_open_limit)  # handshake not complete
+        self.memory: MemoryPool = MemoryPool(memory_limit)  # what the connections hold, `streams/budget.py`
         self.datagrams_dropped: int = 0
         self._environment = environment
         self._reset_key = reset_key or environment.random_bytes(32)
@@ -199,7 +203,7 @@ class Endpoint:
     ) -> QuicConnection:
         """A client's connection that has yet to `connect()`; `make` makes it, from the arguments of `QuicConnection`."""
         issuer = self._issuer()
-        connection = make(configuration=configuration, issuer=issuer, environment=self._environment)
+        connection = make(configuration=configuration, issuer=issuer, memory=self.memory, environment=self._environment)
         self._adopt(connection, issuer)
         return connection
 
@@ -289,6 +293,7 @@ class Endpoint:
         """The driver is done with a connection that has terminated: drop every trace but its stub."""
         self.connections.pop(connection, None)
         self._takers.pop(connection, None)
+        connection.release_memory()
         self.half_open.discard(connection)
         key = self._first_cids.pop(connection, None)
         if key is not None:
@@ -421,6 +426,7 @@ class Endpoint:
             issuer=issuer,
             tickets=self._tickets,
             is_address_validated=incoming.address_validated,
+            memory=self.memory,
             environment=self._environment,
         )
         self._adopt(connection, issuer)

@@ -18,6 +18,7 @@ from quicio.quic.paths.connection_ids import ConnectionIds
 from quicio.quic.paths.validation import Paths
 from quicio.quic.recovery.acks import Acks
 from quicio.quic.recovery.loss import LossDetection
+from quicio.quic.streams.budget import MemoryBudget
 from quicio.quic.streams.collection import Streams
 from quicio.quic.wire.constants import (
     APPLICATION,
@@ -50,6 +51,7 @@ class Parts:
         handshake: Handshake,
         streams: Streams,
         datagrams: Datagrams,
+        budget: MemoryBudget,
         connection_ids: ConnectionIds,
         paths: Paths,
         lifecycle: Lifecycle,
@@ -63,6 +65,7 @@ class Parts:
         self.handshake = handshake
         self.streams = streams
         self.datagrams = datagrams
+        self.budget = budget
         self.connection_ids = connection_ids
         self.paths = paths
         self.lifecycle = lifecycle

@@ -159,7 +159,7 @@ async def test_a_certificate_that_the_application_refuses() -> None:
     assert seen == [(1, "localhost")] * 2
 
 
-@pytest.mark.parametrize(("field", "value"), [("client_certificates", True), ("memory_limit", 1 << 20)])
+@pytest.mark.parametrize(("field", "value"), [("client_certificates", True)])
 async def test_what_is_not_there_yet_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{field} is not supported yet"):
         connect(HOST, 4433, configuration=client_configuration(**{field: value}))

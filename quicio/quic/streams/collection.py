@@ -31,8 +31,9 @@ from quicio.quic.events import (
     StreamWritable,
 )
 from quicio.quic.recovery.rtt import RttEstimator
+from quicio.quic.streams.budget import MemoryBudget
 from quicio.quic.streams.flow import ReceiveWindow
-from quicio.quic.streams.invariants import check_buffers, check_credit, check_limits, check_queues
+from quicio.quic.streams.invariants import check_budget, check_buffers, check_credit, check_limits, check_queues
 from quicio.quic.streams.limits import MAX_STREAMS_TOKEN, MAX_WAITING_STREAMS, RESET_WAIT, LocalStreams, StreamCounts
 from quicio.quic.streams.receiving import STOP_TOKEN, Receiving
 from quicio.quic.streams.restart import restart_streams
@@ -95,15 +96,16 @@ class Streams(Component):
         window_limit: int,
         rtt: RttEstimator,
         send_buffer: int = DEFAULT_SEND_BUFFER,
+        budget: MemoryBudget | None = None,
     ) -> None:
         super().__init__(wants)
         self.rtt = rtt
         self.native = False
         self.wakes = False
         self.hold_all = False
-        self.send_buffer = send_buffer
-        self.sending: Sending = Sending()
-        self.receiving: Receiving = Receiving(events, max_data, window_limit)
+        budget = budget or MemoryBudget(None, window_limit)
+        self.sending: Sending = Sending(budget, send_buffer)
+        self.receiving: Receiving = Receiving(events, max_data, window_limit, budget)
         self.streams: dict[int, Stream] = {}
         self.local_bit = 0 if is_client else 1  # lowest bit of the IDs of our streams (RFC 9000 §2.1)
         self.counts: StreamCounts = StreamCounts(self.local_bit, max_streams_bidi, max_streams_uni)
@@ -216,7 +218,7 @@ class Streams(Component):
     def on_stop_sending(self, stream_id: int, error_code: int) -> None:
         """STOP_SENDING (RFC 9000 §19.5): answered with RESET_STREAM and the same code (§3.5)."""
         half = self._sender(stream_id, STOP_SENDING)
-        if half is not None and half.reset(error_code):
+        if half is not None and self._abandon(half, error_code):
             self._events.append(StopSendingReceived(error_code=error_code, stream_id=stream_id))
             self._write_reset(half)
 
@@ -306,6 +308,7 @@ class Streams(Component):
         self._now = now
         self.counts.refill(now)
         self.receiving.collect()
+        self.receiving.account()
 
     def on_timer(self, now: float) -> None:
         """Look again at the places of reset streams that were withheld."""
@@ -325,6 +328,7 @@ class Streams(Component):
     def _after_receiving(self, stream_id: int, half: ReceiveHalf) -> None:
         """Credit may have become due, and the half may have ended."""
         receiving = self.receiving
+        receiving.account()
         if receiving.max_data_due or receiving.credits or receiving.stops:
             self.want(APPLICATION_BIT)
         if half.final_size >= 0 and half.state < RECEIVE_DATA_READ and half.is_read():
@@ -400,6 +404,8 @@ class Streams(Component):
                 raise TypeError(f"Stream data must be bytes, bytearray or memoryview, not {type(data).__name__}")
             data = bytes(data)
         half.write(data, fin)
+        if data:
+            self.sending.hold(len(data))
         self.sending.schedule(half)
         self._wake()
 
@@ -413,14 +419,9 @@ class Streams(Component):
 
     def send_room(self, stream_id: int) -> int:
         """Bytes that the stream takes before back-pressure; when that is 0, `StreamWritable` follows. Raises as `send` does."""
-        if stream_id not in self.streams and stream_id & 1 == self.local_bit and not self._is_finished(stream_id):
-            return self.send_buffer
-        half = self._sending_half(stream_id)
-        room = self.send_buffer - half.buffer.size()
-        if room <= 0:
-            half.room_at = self.send_buffer - self.send_buffer // 4
-            return 0
-        return room
+        if stream_id not in self.streams and stream_id & 1 == self.local_bit and not self.counts.is_finished(stream_id):
+            return self.sending.first_room()
+        return self.sending.room(self._sending_half(stream_id))
 
     def want_room(self, stream_id: int, size: int) -> None:
         """Have `StreamWritable` follow when no more than `size` bytes wait. Raises as `send` does."""
@@ -443,8 +444,20 @@ class Streams(Component):
         half = stream.send
         if half is None:
             raise ValueError(f"Cannot reset stream {stream_id}: it is the peer's unidirectional stream; use stop()")
-        if half.reset(error_code):
+        if self._abandon(half, error_code):
             self._write_reset(half)
+
+    def _abandon(self, half: SendHalf, error_code: int) -> bool:
+        size = half.buffer.size()
+        is_reset = half.reset(error_code)
+        self._free(size - half.buffer.size())
+        return is_reset
+
+    def _free(self, size: int) -> None:
+        """So much less is held for sending: wake whom that gives room."""
+        for half in self.sending.free(size) or ():
+            if self.wakes or self.native:
+                self._events.append(StreamWritable(half.stream_id))
 
     def _write_reset(self, half: SendHalf) -> None:
         self.sending.schedule_reset(half)
@@ -516,18 +529,12 @@ class Streams(Component):
         if stream is not None and stream.send is not None:
             self.sending.set_priority(stream.send, urgency, incremental)
 
-    def _is_finished(self, stream_id: int) -> bool:
-        kind = stream_id >> 1 & 1
-        if stream_id & 1 == self.local_bit:
-            return stream_id >> 2 in self.counts.local[kind].finished
-        return stream_id >> 2 in self.counts.peer[kind].finished
-
     def _known(self, stream_id: int, may_create: bool) -> Stream | None:
         """The stream of a command; None when it is finished; ValueError when there is none and none may be created."""
         stream = self.streams.get(stream_id)
         if stream is not None:
             return stream
-        if self._is_finished(stream_id):
+        if self.counts.is_finished(stream_id):
             return None
         if stream_id & 1 != self.local_bit:
             raise ValueError(f"Stream {stream_id} is unknown: the peer has not opened it")
@@ -595,7 +602,10 @@ class Streams(Component):
         kind: int = token[1]
         if kind == STREAM_DATA_TOKEN:
             half: SendHalf = token[2]
-            if half.on_acked(token[3], token[4], token[5]):
+            size = half.buffer.size()
+            is_over = half.on_acked(token[3], token[4], token[5])
+            self._free(size - half.buffer.size())
+            if is_over:
                 self._after_sending(half)
             elif half.room_at >= 0 and half.buffer.size() <= half.room_at:
                 half.room_at = ROOM_UNWANTED
@@ -635,5 +645,6 @@ class Streams(Component):
         """Assert what the essays of this room promise. Visits every stream: for tests."""
         check_credit(self.streams.values(), self.sending, self.receiving, self.finished_sent, self.finished_received)
         check_buffers(self.streams.values(), self.receiving)
+        check_budget(self.streams.values(), self.sending, self.receiving)
         check_queues(self.streams.values(), self.sending)
         self._checked = check_limits(self.streams.values(), self.sending, self.receiving, self.counts, self._checked)

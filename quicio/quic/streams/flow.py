@@ -6,13 +6,17 @@ most half a window is left, an update is due; it sets `limit` to `consumed + siz
 `size` bytes of credit above what was consumed, and updates come twice a window, not once a packet.
 
 Auto-tuning: a window that was consumed in under two round trips is what holds the peer back, and doubles, up to `ceiling`.
-Only consumption moves this clock, so a reader that never reads keeps its first window, whatever the peer sends.
+Only consumption moves this clock, so a reader that never reads keeps its first window, whatever the peer sends. An endpoint
+that is short of memory grows no window, and halves each at its updates, down to a floor (`budget.py`); since an update is due
+at half a window, nothing that was promised is taken back.
 
 Who says when bytes are consumed, `on_handed_out()` or `consume()`, is a matter of the stream's mode (`collection.py`).
 Invariant: `limit` never shrinks, and `consumed <= received <= limit`, where the user of the window counts `received`.
 """
 
 from typing import Final
+
+from quicio.quic.streams.budget import FLOOR, FREE, SHORT
 
 GROWTH_ROUND_TRIPS: Final = 2.0  # a window consumed faster than this doubles
 
@@ -34,13 +38,17 @@ class ReceiveWindow:
         """Has at least half the window been consumed since the peer was last told?"""
         return (self.limit - self.consumed) * 2 <= self.size and self.limit < self.consumed + self.size
 
-    def update(self, now: float, round_trip: float) -> int:
+    def update(self, now: float, round_trip: float, pressure: int = FREE) -> int:
         """Raise the limit, doubling the window first when it was used up quickly; the new limit.
 
-        `round_trip` is the smoothed round-trip time in seconds, 0 when it is not known yet.
+        `round_trip` is the smoothed round-trip time in seconds, 0 when it is not known yet; `pressure` the endpoint's.
         """
         used = self.consumed - self.mark
-        if self.mark_time >= 0.0 and used > 0 and self.size < self.ceiling:
+        if pressure != FREE:
+            smaller = self.size // 2
+            if pressure == SHORT and smaller >= FLOOR and self.limit - self.consumed <= smaller:
+                self.size = smaller
+        elif self.mark_time >= 0.0 and used > 0 and self.size < self.ceiling:
             whole = (now - self.mark_time) * self.size / used  # time for a whole window at this pace
             if whole < GROWTH_ROUND_TRIPS * round_trip:
                 self.size = min(self.size * 2, self.ceiling)

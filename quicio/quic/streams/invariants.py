@@ -73,6 +73,15 @@ def check_buffers(streams: Collection[Stream], receiving: Receiving) -> None:
     require(held <= receiving.window.size, "buffered more than the connection's window", held, receiving.window.size)
 
 
+def check_budget(streams: Collection[Stream], sending: Sending, receiving: Receiving) -> None:
+    """What the memory budget was told is what the streams hold, datagrams apart."""
+    buffered = sum(stream.send.buffer.size() for stream in streams if stream.send is not None)
+    require(buffered == sending.buffered, "bytes buffered are not the sum over streams", buffered, sending.buffered)
+    budget = sending.budget
+    require(budget.held <= budget.pool.used, "a pool holds less than its part", budget.held, budget.pool.used)
+    require(receiving.window.size <= receiving.window.ceiling, "a window outgrew the budget", receiving.window.size)
+
+
 def check_queues(streams: Collection[Stream], sending: Sending) -> None:
     """Each half that can write a frame is queued once, and only such halves are."""
     for stream in streams:
@@ -95,9 +104,9 @@ def check_queues(streams: Collection[Stream], sending: Sending) -> None:
 
 
 def check_queue(queue: SendQueue) -> None:
-    """The mask tells which deques hold something, and members carry the queue's bit and the deque's urgency."""
+    """The mask tells which lists hold something, and members carry the queue's bit and the list's urgency."""
     for urgency, halves in enumerate(queue.queues):
-        require(bool(queue.mask >> urgency & 1) == bool(halves), "a mask and its deque disagree", urgency, len(halves))
+        require(bool(queue.mask >> urgency & 1) == bool(halves), "a mask and its list disagree", urgency, len(halves))
         require(len(set(map(id, halves))) == len(halves), "a half is queued twice", urgency)
         for half in halves:
             agrees = half.queued & queue.bit != 0 and half.urgency == urgency

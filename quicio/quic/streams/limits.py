@@ -158,6 +158,14 @@ class StreamCounts:
             local.is_told = False
             self.due = True
 
+    def is_finished(self, stream_id: int) -> bool:
+        """Was there such a stream, and is it discarded?"""
+        index = stream_id >> 2
+        kind = stream_id >> 1 & 1
+        if stream_id & 1 == self.local[0].type_bits:
+            return index in self.local[kind].finished
+        return index in self.peer[kind].finished
+
     def note_closed(self, peer: PeerStreams, index: int, was_reset: bool) -> None:
         """One of the peer's streams is closed; `was_reset` by the peer."""
         peer.note_closed(index)

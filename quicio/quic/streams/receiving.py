@@ -18,6 +18,7 @@ from typing import Final
 
 from quicio.quic.component import Component, Token
 from quicio.quic.events import QuicEvent, StreamDataReceived, StreamReset
+from quicio.quic.streams.budget import MemoryBudget
 from quicio.quic.streams.flow import ReceiveWindow
 from quicio.quic.streams.reassembly import MAX_CONNECTION_FRAGMENTS, MAX_FRAGMENTS
 from quicio.quic.streams.sending import MAX_CONTROL_FRAME
@@ -53,8 +54,10 @@ MAX_PIECES: Final = 1024  # pieces of one stream in one burst before they are jo
 class Receiving:
     """What `Streams` knows of receiving."""
 
-    def __init__(self, events: deque[QuicEvent], max_data: int, window_limit: int) -> None:
+    def __init__(self, events: deque[QuicEvent], max_data: int, window_limit: int, budget: MemoryBudget) -> None:
         self.events = events
+        self.budget = budget
+        self._accounted = 0
         self.window: ReceiveWindow = ReceiveWindow(max_data, window_limit)
         self.received = 0
         self.fragment_count: int = 0
@@ -63,6 +66,13 @@ class Receiving:
         self.max_data_due = False
         self.credits: list[ReceiveHalf] = []
         self.stops: list[ReceiveHalf] = []
+
+    def account(self) -> None:
+        """Tell the budget what is held: received, and neither taken nor dropped."""
+        held = self.received - self.window.consumed
+        if held != self._accounted:
+            self.budget.add(held - self._accounted)
+            self._accounted = held
 
     # --- what arrives ---------------------------------------------------------------------------------------------------
 
@@ -284,6 +294,7 @@ class Receiving:
 
     def write_control(self, packet: PacketBuilder, now: float, round_trip: float, owner: Component) -> None:
         """STOP_SENDING, MAX_DATA, MAX_STREAM_DATA, as far as they fit."""
+        pressure = self.budget.pool.pressure()
         while self.stops and packet.room >= MAX_CONTROL_FRAME:
             half = self.stops.pop(0)
             half.stop_due = False
@@ -291,13 +302,13 @@ class Receiving:
                 packet.push(encode_stop_sending(half.stream_id, half.stop_code), (owner, STOP_TOKEN, half))
         if self.max_data_due and packet.room >= MAX_CONTROL_FRAME:
             self.max_data_due = False
-            limit = self.window.update(now, round_trip)
+            limit = self.window.update(now, round_trip, pressure)
             packet.push(encode_max_data(limit), (owner, MAX_DATA_TOKEN, limit))
         while self.credits and packet.room >= MAX_CONTROL_FRAME:
             half = self.credits.pop(0)
             half.credit_due = False
             if half.state == RECEIVE_RECV and not half.is_discarding:
-                limit = half.window.update(now, round_trip)
+                limit = half.window.update(now, round_trip, pressure)
                 packet.push(encode_max_stream_data(half.stream_id, limit), (owner, MAX_STREAM_DATA_TOKEN, half, limit))
 
     def finish(self, half: ReceiveHalf) -> None:

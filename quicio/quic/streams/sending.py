@@ -19,6 +19,7 @@ from typing import Final
 
 from quicio.buffer import encode_uint_var
 from quicio.quic.component import Component, Token
+from quicio.quic.streams.budget import STREAM_RESERVE, MemoryBudget
 from quicio.quic.streams.scheduler import SendQueue
 from quicio.quic.streams.stream import (
     NEVER_BLOCKED,
@@ -46,7 +47,11 @@ MAX_CONTROL_FRAME: Final = 25  # the largest control frame of this room: RESET_S
 class Sending:
     """What `Streams` knows of sending."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: MemoryBudget, send_buffer: int) -> None:
+        self.budget = budget
+        self.send_buffer = send_buffer
+        self.buffered: int = 0  # over all streams: given to us and not acknowledged
+        self.starved: list[SendHalf] = []  # refused for what others have; they hear when there is room again
         self.limit = 0  # the peer's MAX_DATA
         self.sent: int = 0
         self.new: SendQueue = SendQueue(1)
@@ -56,6 +61,46 @@ class Sending:
         self.blocked_at: int = NEVER_BLOCKED  # limit for which DATA_BLOCKED was asked for
         self.blocked_due = False
         self.min_run: int = MIN_RUN
+
+    # --- memory -----------------------------------------------------------------------------------------------------------
+
+    def room(self, half: SendHalf) -> int:
+        """Bytes that the stream takes before back-pressure; when that is 0, its own `room_at` or `free` tells of more."""
+        size = half.buffer.size()
+        room = self.send_buffer - size
+        if room <= 0:
+            half.room_at = self.send_buffer - self.send_buffer // 4
+            return 0
+        shared = max(self.budget.sendable() - self.buffered, STREAM_RESERVE - size)
+        if shared > 0:
+            return min(room, shared)
+        half.room_at = STREAM_RESERVE - STREAM_RESERVE // 4
+        if half not in self.starved:
+            self.starved.append(half)
+        return 0
+
+    def first_room(self) -> int:
+        """The same for a stream that has yet to be opened."""
+        return min(self.send_buffer, max(self.budget.sendable() - self.buffered, STREAM_RESERVE))
+
+    def hold(self, size: int) -> None:
+        """A stream was given so many bytes more."""
+        self.buffered += size
+        self.budget.add(size)
+
+    def free(self, size: int) -> list[SendHalf] | None:
+        """A stream holds so many bytes less; those who waited for that, if there is room enough now."""
+        self.buffered -= size
+        self.budget.add(-size)
+        if self.starved:
+            sendable = self.budget.sendable()
+            if self.buffered <= sendable - sendable // 4:
+                starved = self.starved
+                self.starved = []
+                return starved
+        return None
+
+    # --- who can write ----------------------------------------------------------------------------------------------------
 
     def schedule(self, half: SendHalf) -> None:
         """Queue `half` for whatever it can write."""

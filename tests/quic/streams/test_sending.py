@@ -422,7 +422,7 @@ def acked_one_by_one_and_together(order: list[int], chunk: int = 3000, room_at: 
             side.streams.send(0, bytes(chunk), False)
         side.streams.send(0, b"", True)
         if room_at:
-            side.streams.send_buffer = 3 * chunk
+            side.streams.sending.send_buffer = 3 * chunk
             assert side.streams.send_room(0) == 0
         tokens = [token for packet in side.write_all() for token in packet.tokens]
         ended = [tokens[index] for index in order]
