@@ -8,7 +8,7 @@ nobody can open are counted in `sealed`: tests expect none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -93,6 +93,23 @@ class Conversation:
     def kinds(self) -> list[str]:
         """The kinds of packets, in order of appearance."""
         return list(dict.fromkeys(packet.kind for packet in self.packets))
+
+    def stream(
+        self,
+        stream_id: int,
+        by_client: bool,
+        kinds: Sequence[str] = ("ZERO_RTT", "ONE_RTT"),
+        destinations: Container[bytes] | None = None,
+    ) -> bytes:
+        """What one side sent on a stream from its beginning on, in packets of those kinds, to those connection IDs."""
+        pieces = Pieces()
+        for packet in self.packets:
+            if packet.kind in kinds and packet.by_client == by_client:
+                if destinations is None or packet.dcid in destinations:
+                    for number, offset, data, _ in packet.fields("STREAM"):
+                        if number == stream_id:
+                            pieces.add(offset, data)
+        return pieces.data()
 
     def messages(self, kind: str, by_client: bool) -> list[tuple[int, bytes]]:
         """The TLS messages of one direction at one level; of a client that began anew, those of its last attempt."""

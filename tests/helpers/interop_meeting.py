@@ -83,19 +83,37 @@ class Meetings:
         *steps: str,
         server_options: Sequence[str] = (),
         client_options: Sequence[str] = (),
+        delay: float = 0.0,
     ) -> Meeting:
         """Have a client perform its steps with a server."""
         running, key_log = self.server(server, *server_options)
-        return await self.visit(client, running.port, *steps, *client_options, server_log=key_log)
+        return await self.visit(client, running.port, *steps, *client_options, server_log=key_log, delay=delay)
 
-    async def visit(self, client: str, port: int, *arguments: str, server_log: Path | None = None) -> Meeting:
-        """Have a client perform its steps with any server."""
+    async def play(
+        self,
+        face: str,
+        peer: str,
+        role: str,
+        *steps: str,
+        ours: Sequence[str] = (),
+        theirs: Sequence[str] = (),
+        delay: float = 0.0,
+    ) -> Meeting:
+        """Have a face of quicio in a role, "client" or "server", meet a peer."""
+        sides = (peer, face) if role == "client" else (face, peer)
+        options = (theirs, ours) if role == "client" else (ours, theirs)
+        return await self.meet(*sides, *steps, server_options=options[0], client_options=options[1], delay=delay)
+
+    async def visit(
+        self, client: str, port: int, *arguments: str, server_log: Path | None = None, delay: float = 0.0
+    ) -> Meeting:
+        """Have a client perform its steps with any server, which is `delay` seconds away."""
         self._visits += 1
         client_log = self._folder / f"client-{self._visits}.keys"
         client_log.touch()
         script, *first = PROGRAMS[client]
         logging = ["--key-log", str(client_log)] if client in FACES else []
-        with tapped(port) as tap:
+        with tapped(port, delay) as tap:
             facts = await run_client(f"{script}_client.py", *first, str(tap.port), self.authority, *arguments, *logging)
         secrets = [log.read_text() for log in (client_log, server_log) if log is not None]
         return Meeting(facts, tap.datagrams, "".join(secrets))

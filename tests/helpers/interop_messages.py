@@ -29,7 +29,7 @@ RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167ab
 
 
 class Pieces:
-    """CRYPTO data of one direction at one level: pieces in any order, messages as soon as they are whole."""
+    """Data of a stream, or of one direction at one level: pieces in any order, messages as soon as they are whole."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, bytes] = {}
@@ -50,13 +50,18 @@ class Pieces:
         result._pieces = self._pieces | later._pieces
         return result
 
-    def messages(self) -> Iterator[tuple[int, bytes]]:
-        """The type and body of each whole message from the beginning on."""
-        data = b""
+    def data(self) -> bytes:
+        """What is there from the beginning on without a gap."""
+        data = bytearray()
         for offset, piece in sorted(self._pieces.items()):
             if offset > len(data):
                 break
             data += piece[len(data) - offset :]
+        return bytes(data)
+
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """The type and body of each whole message from the beginning on."""
+        data = self.data()
         position = 0
         while position + 4 <= len(data):
             end = position + 4 + int.from_bytes(data[position + 1 : position + 4], "big")

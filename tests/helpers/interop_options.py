@@ -1,9 +1,13 @@
-"""Options that the programs of the interop tests share: what of a configuration a test may change, and the key log."""
+"""Options that the programs of the interop tests share: what of a configuration a test may change, and the key log.
+
+Among a client's steps `again` ends the connection and begins another one with what the server gave for it, a session ticket
+and an address token; after `again:early` the next step is sent at once, before the handshake.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,6 +23,12 @@ OPTIONS.add_argument(
 OPTIONS.add_argument("--original", type=hexadecimal, help="of --versions the one to begin with, if not the first")
 OPTIONS.add_argument("--groups", help="the only ones to take, the one whose share is offered first; not aioquic's")
 OPTIONS.add_argument("--accept-early-data", action="store_true", help="quicio's servers: take 0-RTT data")
+OPTIONS.add_argument(
+    "--keep-tickets", action="store_true", help="servers with aioquic's API: through its two functions"
+)
+OPTIONS.add_argument(
+    "--forget-tokens", action="store_true", help="clients: come again without those of NEW_TOKEN frames"
+)
 OPTIONS.add_argument("--key-log", help="a file that TLS secrets are appended to")
 
 
@@ -40,3 +50,20 @@ def configured(configuration: Any, options: argparse.Namespace, suites: Any) -> 
     with open(options.key_log, "a", encoding="ascii") as file:
         configuration.secrets_log_file = file
         yield
+
+
+AGAIN: Final = "again"
+
+
+def visits(steps: Sequence[str]) -> Iterator[tuple[bool, list[str], bool]]:
+    """The connections that steps make: whether one begins with early data, its steps, and whether there is a later one."""
+    is_early = False
+    taken: list[str] = []
+    for step in steps:
+        verb, _, manner = step.partition(":")
+        if verb == AGAIN:
+            yield is_early, taken, True
+            is_early, taken = manner == "early", []
+        else:
+            taken.append(step)
+    yield is_early, taken, False

@@ -1,8 +1,9 @@
 """A tap: a UDP relay before a server that keeps each datagram, so that a test can say what went over the wire.
 
 It runs in a thread of its own, on the loopback interface, and changes nothing. Each client address has a socket of its own
-towards the server, so a client that changes its address has changed it for the server too. What it kept is decoded by
-`interop_decode`, with the secrets that quicio's side logged.
+towards the server, so a client that changes its address has changed it for the server too. With a `delay` the server is that
+far away: what it sends arrives so much later. What was kept is decoded by `interop_decode`, with the secrets that quicio's
+side logged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,8 +38,10 @@ class Datagram:
 class Tap:
     """A running relay. `port` is where clients go; `datagrams` is what went by so far."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, delay: float = 0.0) -> None:
         self.datagrams: list[Datagram] = []
+        self._delay = delay  # seconds
+        self._late: deque[tuple[float, Datagram, Any]] = deque()  # with the time to pass it on and its client
         self._server = (HOST, server_port)
         self._selector = selectors.DefaultSelector()
         self._front = self._socket(HOST, 0)
@@ -59,11 +64,15 @@ class Tap:
 
     def _relay(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            wait = max(self._late[0][0] - time.monotonic(), 0) if self._late else None
+            for key, _ in self._selector.select(wait):
                 if key.fileobj is self._woken:
                     return
                 assert isinstance(key.fileobj, socket.socket)
                 self._drain(key.fileobj)
+            while self._late and self._late[0][0] <= time.monotonic():
+                _, datagram, client = self._late.popleft()
+                self._pass(datagram, self._front, client)
 
     def _drain(self, source: socket.socket) -> None:
         for _ in range(BATCH):
@@ -78,7 +87,7 @@ class Tap:
                 self._pass(Datagram(True, flow, data), back, self._server)
             else:
                 flow, client = self._clients[source]
-                self._pass(Datagram(False, flow, data), self._front, client)
+                self._late.append((time.monotonic() + self._delay, Datagram(False, flow, data), client))
 
     def _flow(self, client: Any) -> tuple[int, socket.socket]:
         if client not in self._flows:
@@ -104,9 +113,9 @@ class Tap:
 
 
 @contextmanager
-def tapped(server_port: int) -> Iterator[Tap]:
+def tapped(server_port: int, delay: float = 0.0) -> Iterator[Tap]:
     """A tap before a server while the body runs."""
-    tap = Tap(server_port)
+    tap = Tap(server_port, delay)
     try:
         yield tap
     finally:

@@ -12,7 +12,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from helpers.interop_options import CIPHERS, GROUPS, OPTIONS
+from helpers.interop_options import CIPHERS, GROUPS, OPTIONS, visits
 from helpers.interop_task import ALPN, command, content, digest
 
 quic_asyncio = import_module("aiopquic.asyncio")
@@ -91,7 +91,13 @@ async def main(options: argparse.Namespace) -> None:
         key_exchange_groups=[GROUPS[name] for name in options.groups.split(",")] if options.groups else None,
         supported_versions=options.versions,
         key_update_interval=options.key_update_interval,
+        session_ticket_file=options.ticket_file,
     )
+    for is_early, steps, _ in visits(options.steps):
+        await visit(options, configuration, is_early, steps)
+
+
+async def visit(options: argparse.Namespace, configuration: Any, is_early: bool, steps: list[str]) -> None:
     made: list[Client] = []
 
     def create(*arguments: Any, **keywords: Any) -> Client:
@@ -100,10 +106,14 @@ async def main(options: argparse.Namespace) -> None:
 
     try:
         async with quic_asyncio.connect(
-            "127.0.0.1", options.port, configuration=configuration, create_protocol=create
+            "127.0.0.1",
+            options.port,
+            configuration=configuration,
+            create_protocol=create,
+            wait_connected=not is_early,
         ) as client:
             print(json.dumps({"connected": ALPN}), flush=True)
-            for step in options.steps:
+            for step in steps:
                 before = time.monotonic()
                 result = await client.step(*step.split(":"))
                 print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
@@ -119,4 +129,5 @@ if __name__ == "__main__":
     parser.add_argument("authority", help="a file with the certificate that servers are verified against")
     parser.add_argument("steps", nargs="*")
     parser.add_argument("--key-update-interval", type=int, help="packets under one key")
+    parser.add_argument("--ticket-file", help="where tickets, and tokens beside them, outlive a connection")
     asyncio.run(main(parser.parse_args()))

@@ -9,6 +9,7 @@ connection ended. Steps: VERB[:NUMBER[:BODY SIZE]] asks the server for that verb
     send-stop:CODE         stop the reply of an echo before all of it is there
     send-close:CODE        close the connection
     update-key, take-id    update keys, change the connection ID
+    again, again:early     another connection (see helpers/interop_options.py)
     get:/PATH post:/PATH:SIZE many-get:COUNT:/PATH       HTTP/3, with --alpn h3
 """
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import json
 import sys
 import time
 from importlib import import_module
 from typing import Any
 
-from helpers.interop_options import OPTIONS, configured
+from helpers.interop_options import OPTIONS, configured, visits
 from helpers.interop_task import ALPN, CLOSE_PHRASE, command, content, digest
 
 PACKAGE = sys.argv[1]
@@ -65,7 +67,7 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc, name-de
         kind = type(event).__name__
         if kind == "ProtocolNegotiated":
             self.facts["alpn"] = event.alpn_protocol
-            if event.alpn_protocol == "h3":
+            if event.alpn_protocol == "h3" and self.http is None:
                 self.http = h3.H3Connection(self._quic)
         elif kind == "DatagramFrameReceived":
             self.datagrams.put_nowait(event.data)
@@ -171,6 +173,7 @@ class Client(quic_asyncio.QuicConnectionProtocol):  # type: ignore[misc, name-de
     # --- HTTP/3 ------------------------------------------------------------------------------------------------------
 
     async def fetch(self, method: str, path: str, body: bytes | None = None) -> Reply:
+        self.http = self.http or h3.H3Connection(self._quic)  # early: before the protocol is negotiated
         stream_id = self._quic.get_next_available_stream_id()
         headers = [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", b"localhost")]
         self.http.send_headers(stream_id, [*headers, (b":path", path.encode())], end_stream=body is None)
@@ -201,25 +204,59 @@ async def main(options: argparse.Namespace) -> None:
 
 
 async def perform(options: argparse.Namespace, configuration: Any) -> None:
-    made: list[Client] = []
+    memory = Memory()
+    for is_early, steps, has_next in visits(options.steps):
+        if memory.tickets:
+            configuration.session_ticket = memory.tickets.pop()
+            configuration.token = memory.tokens.pop() if memory.tokens and not options.forget_tokens else b""
+            configuration.early_data = is_early  # quicio's: others offer what the ticket allows
+        made: list[Client] = []
 
-    def create(*arguments: Any, **keywords: Any) -> Client:
-        made.append(Client(*arguments, **keywords))
-        return made[0]
+        def create(*arguments: Any, made: list[Client] = made, **keywords: Any) -> Client:
+            made.append(Client(*arguments, **keywords))
+            return made[0]
 
-    try:
-        async with quic_asyncio.connect(
-            "127.0.0.1", options.port, configuration=configuration, create_protocol=create
-        ) as client:
-            print(json.dumps({"connected": client.facts["alpn"]}), flush=True)
-            for step in options.steps:
-                before = time.monotonic()
-                result = await client.step(*step.split(":"))
-                print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
-    except Ended as error:
-        print(json.dumps(error.args[0]), flush=True)
-    except ConnectionError:
-        print(json.dumps(made[0].facts), flush=True)
+        try:
+            async with quic_asyncio.connect(
+                "127.0.0.1",
+                options.port,
+                configuration=configuration,
+                create_protocol=create,
+                wait_connected=not is_early,
+                **memory.handlers(),
+            ) as client:
+                print(json.dumps({"connected": client.facts.get("alpn")}), flush=True)
+                for step in steps:
+                    before = time.monotonic()
+                    result = await client.step(*step.split(":"))
+                    print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
+                if has_next:
+                    await client.ping()
+                    await memory.wait()
+        except Ended as error:
+            print(json.dumps(error.args[0]), flush=True)
+        except ConnectionError:
+            print(json.dumps(made[0].facts), flush=True)
+
+
+class Memory:
+    """What servers give for later connections."""
+
+    def __init__(self) -> None:
+        self.tickets: list[Any] = []
+        self.tokens: list[bytes] = []
+
+    def handlers(self) -> dict[str, Any]:
+        """The functions that take it, as far as the package has them."""
+        known = inspect.signature(quic_asyncio.connect).parameters
+        every = {"session_ticket_handler": self.tickets.append, "token_handler": self.tokens.append}
+        return {name: handler for name, handler in every.items() if name in known}
+
+    async def wait(self) -> None:
+        """Until there is a ticket."""
+        async with asyncio.timeout(5):
+            while not self.tickets:
+                await asyncio.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -131,8 +131,18 @@ async def main(options: argparse.Namespace) -> None:
 
 
 async def serve(options: argparse.Namespace, configuration: Any) -> None:
+    tickets: dict[bytes, Any] = {}
+    keeping = {
+        "session_ticket_fetcher": lambda label: tickets.pop(label, None),
+        "session_ticket_handler": lambda ticket: tickets.__setitem__(ticket.ticket, ticket),
+    }
     server = await quic_asyncio.serve(
-        "127.0.0.1", 0, configuration=configuration, create_protocol=Server, retry=options.retry
+        "127.0.0.1",
+        0,
+        configuration=configuration,
+        create_protocol=Server,
+        retry=options.retry,
+        **(keeping if options.keep_tickets else {}),
     )
     report("ready", port=server._transport.get_extra_info("sockname")[1])
     await asyncio.to_thread(sys.stdin.read)

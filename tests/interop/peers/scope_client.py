@@ -1,7 +1,7 @@
 """A client of the task (see helpers/interop_task.py) on quicio's anyio face, or on its trio face.
 
 Performs steps on one connection and prints one JSON object a line, as aioquic_client.py does: VERB[:NUMBER[:BODY SIZE]],
-many:COUNT:SIZE, update-key and take-id of its own; with HTTP/3 get:PATH, post:PATH:SIZE and many-get:COUNT:PATH.
+many:COUNT:SIZE, update-key, take-id and again of its own; with HTTP/3 get:PATH, post:PATH:SIZE and many-get:COUNT:PATH.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import anyio
 
 import quicio
 import quicio.trio
-from helpers.interop_options import OPTIONS, configured
+from helpers.interop_options import OPTIONS, configured, visits
 from helpers.interop_task import ALPN, command, content, digest
 from quicio import http
 from quicio.quic.connection import QuicConnection
+from quicio.quic.sessions import SessionStore
 from quicio.tls.constants import CipherSuite
+from quicio.tls.tickets import SessionTicket
 
 HOST = "127.0.0.1"
 SERVER_NAME = "localhost"
@@ -100,15 +102,38 @@ class HttpClient:
         return {"status": str(response.status), "size": len(data), "digest": digest(data), "text": text}
 
 
+class Memory(SessionStore):
+    """What the server gave for a later connection."""
+
+    def __init__(self, forgets_tokens: bool) -> None:
+        super().__init__()
+        self.forgets_tokens = forgets_tokens
+        self.has_ticket = False
+
+    def add_ticket(self, server: str, ticket: SessionTicket) -> None:
+        super().add_ticket(server, ticket)
+        self.has_ticket = True
+
+    def add_token(self, server: str, token: bytes) -> None:
+        if not self.forgets_tokens:
+            super().add_token(server, token)
+
+    async def wait(self) -> None:
+        """Until there is a ticket."""
+        with anyio.fail_after(5):
+            while not self.has_ticket:
+                await anyio.sleep(0.01)
+
+
 def connecting(
-    options: argparse.Namespace, configuration: quicio.QuicConfiguration
+    options: argparse.Namespace, configuration: quicio.QuicConfiguration, is_early: bool
 ) -> AbstractAsyncContextManager[Any]:
     """The scope of the connection that the options ask for."""
     if options.alpn == "h3":
         return http.connect(HOST, options.port, configuration=configuration, server_name=SERVER_NAME)
     connect: Any = quicio.trio.open_quic_connection if options.face == "trio" else quicio.connect
     scope: AbstractAsyncContextManager[Any] = connect(
-        HOST, options.port, configuration=configuration, server_name=SERVER_NAME
+        HOST, options.port, configuration=configuration, server_name=SERVER_NAME, early_data=is_early
     )
     return scope
 
@@ -117,14 +142,18 @@ async def main(options: argparse.Namespace) -> None:
     configuration = quicio.QuicConfiguration(
         alpn_protocols=[options.alpn], max_datagram_frame_size=65536, linger=1.0, cafile=options.authority
     )
+    configuration.session_store = memory = Memory(options.forget_tokens)
     with configured(configuration, options, CipherSuite):
-        async with connecting(options, configuration) as connection:
-            print(json.dumps({"connected": options.alpn}), flush=True)
-            client = HttpClient(connection) if options.alpn == "h3" else Client(connection)
-            for step in options.steps:
-                before = time.monotonic()
-                result = await client.step(*step.split(":"))
-                print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
+        for is_early, steps, has_next in visits(options.steps):
+            async with connecting(options, configuration, is_early) as connection:
+                print(json.dumps({"connected": options.alpn}), flush=True)
+                client = HttpClient(connection) if options.alpn == "h3" else Client(connection)
+                for step in steps:
+                    before = time.monotonic()
+                    result = await client.step(*step.split(":"))
+                    print(json.dumps({**result, "seconds": time.monotonic() - before}), flush=True)
+                if has_next:
+                    await memory.wait()
 
 
 if __name__ == "__main__":
