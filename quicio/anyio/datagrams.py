@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 from anyio.abc import UnreliableObjectStream
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from quicio.anyio.halves import Data
 from quicio.anyio.stream_table import StreamTable
@@ -47,14 +47,11 @@ class Datagrams(UnreliableObjectStream[bytes]):
         `BusyResourceError` when another task is sending.
         """
         with self._guard:
-            await checkpoint_if_cancelled()
             data = item if type(item) is bytes else bytes(item)
+            await self._link.driver.waiting.checkpoint()
             while not self._queue(data):
                 await self._table.wait_for_datagram_room()
-            try:
-                await cancel_shielded_checkpoint()
-            finally:
-                self._link.driver.settle()
+            self._link.driver.settle()
 
     def send_nowait(self, item: Data) -> None:
         """Send one message at once. Raises `WouldBlock` when the queue is full, else as `send` does."""
