@@ -37,6 +37,8 @@ from quicio.quic.events import (
     StreamReset,
     StreamWritable,
 )
+from quicio.quic.lifecycle import CAUSE_PEER
+from quicio.quic.wire.constants import NO_ERROR
 from quicio.quic.wire.rangeset import RangeSet
 
 __all__ = ["StreamState", "StreamTable"]
@@ -264,7 +266,9 @@ class StreamTable(Application):
         return self.link.error()
 
     def _is_clean(self, reason: CloseReason) -> bool:
-        return reason.by_peer and reason.code == (self.codes.no_error if reason.is_application else 0)
+        """Whether the peer has closed it with "no error". A stateless reset is the peer's too, but no close."""
+        no_error = self.codes.no_error if reason.is_application else NO_ERROR
+        return self.link.quic.close_cause == CAUSE_PEER and reason.code == no_error
 
     # --- the graceful end --------------------------------------------------------------------------------------------
 
