@@ -378,6 +378,8 @@ class QuicConnection(Watched):
         """The one place where errors caused by the peer become a CONNECTION_CLOSE (RFC 9000 §11.1)."""
         try:
             action()
+            if self._parts.paths.forgotten:
+                self._parts.abandon_forgotten(now)
         except QuicConnectionError as error:
             self._fail(error)
         except Exception:

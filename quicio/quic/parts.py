@@ -177,6 +177,14 @@ class Parts:
             self.loss.path = path
             self.streams.rtt = path.rtt
 
+    def abandon_forgotten(self, now: float) -> None:
+        """What was sent on paths that are not known any more is lost. Raises `QuicConnectionError` when that never ends."""
+        paths = self.paths
+        while paths.forgotten:
+            path = paths.forgotten.pop()
+            if path not in paths.known:  # one may be known again by the end of the packet that had it forgotten
+                self.loss.abandon_path(path, now)
+
     def recompute_wants(self) -> None:
         """Make the shared mask exactly the union over the components."""
         mask = self.acks.pending

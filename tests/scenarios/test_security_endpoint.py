@@ -514,6 +514,20 @@ def test_row_18_paths_are_counted() -> None:
     assert rude.victim.close_reason is None
 
 
+def test_row_18_what_was_sent_on_paths_that_are_gone_is_not_tracked() -> None:
+    """Rows 18 and 26: a peer that moves and moves, and acknowledges nothing, has us track what its known paths hold."""
+    rude = confirmed()
+    state = rude.victim._parts.loss.spaces[APPLICATION]
+    for index in range(300):
+        rude.now += 0.001
+        rude.deliver(rude.packet(EPOCH_ONE_RTT, b"\x01" + bytes(60)), remote=(f"198.51.100.{index}", 4433))
+        check_bounds(rude.victim)
+    tracked = {packet.path for packet in state.sent if packet is not None}
+    assert tracked <= set(rude.victim._parts.paths.known)
+    assert len([packet for packet in state.sent if packet is not None]) < 40
+    assert rude.victim.close_reason is None
+
+
 def test_row_18_forged_datagrams_make_no_path() -> None:
     """Row 18 and 26: a path is known by an authentic packet, so forgeries cannot displace one that is being validated."""
     rude = confirmed()

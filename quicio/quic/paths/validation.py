@@ -72,6 +72,7 @@ class Paths(Component):
         self.native = False
         self.active = first
         self.known: list[Path] = [first]
+        self.forgotten: list[Path] = []  # known no more; loss detection has yet to hear of it
         self.others_pending = False  # a path that is not active has frames due
         self.can_migrate = False  # the handshake is confirmed (RFC 9000 §9)
         self.peer_max_payload = 65527
@@ -113,6 +114,7 @@ class Paths(Component):
 
     def _forget(self, path: Path) -> None:
         self.known.remove(path)
+        self.forgotten.append(path)
         sequence = path.peer_cid_sequence
         if path.validation_deadline < inf:
             path.validation_deadline = inf
@@ -238,6 +240,7 @@ class Paths(Component):
                 self._use(path, spare)
             elif path is not self.active:
                 self.known.remove(path)
+                self.forgotten.append(path)
 
     # --- validation --------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from quicio.quic.component import Component, Token, Wants
 from quicio.quic.congestion.base import AckSample, LossBatch
 from quicio.quic.observer import Observer
 from quicio.quic.paths.path import Path
-from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, MAX_UNANSWERED, LossEpisode, SentPacket, SpaceState
+from quicio.quic.recovery.invariants import check_books
+from quicio.quic.recovery.sent_packets import MAX_UNANSWERED, LossEpisode, SentPacket, SpaceState
 from quicio.quic.wire.constants import (
     ACK,
     APPLICATION,
@@ -116,8 +117,7 @@ class LossDetection(Component):
             packet.note_delivery(packet.path)
         else:
             state.unanswered += 1
-            if state.unanswered > MAX_UNANSWERED:
-                raise QuicConnectionError(PROTOCOL_VIOLATION, None, "The peer acknowledges nothing")
+            self._check_answered(state)
         if packet.ecn:
             state.ect0_sent += 1
             packet.path.ecn.on_sent()
@@ -139,6 +139,10 @@ class LossDetection(Component):
             state.ect0_sent += count
             path.ecn.on_sent(count)
         self._add_eliciting(state, count, now)
+
+    def _check_answered(self, state: SpaceState) -> None:
+        if state.unanswered > MAX_UNANSWERED:
+            raise QuicConnectionError(PROTOCOL_VIOLATION, None, "The peer acknowledges nothing")
 
     def _add_in_flight(self, path: Path, size: int, now: float) -> None:
         if path.in_flight == 0:
@@ -244,13 +248,13 @@ class LossDetection(Component):
         ect0 = 0
         total = 0
         largest_size = 0
-        others: list[SentPacket] = []
+        others: dict[Path, list[SentPacket]] = {}
         newest: SentPacket | None = None
         owner: Component | None = None
         tokens: list[Token] = []  # of `owner`, from packets that follow each other
         for packet in acked:
             if packet.path is not path:
-                others.append(packet)
+                others.setdefault(packet.path, []).append(packet)
                 continue
             if packet.ack_eliciting:
                 eliciting += 1
@@ -280,8 +284,8 @@ class LossDetection(Component):
             path.first_sent_time = newest.sent_time
             if largest_size > path.mtu.base:
                 self._on_large_acked(path, acked, largest_size, newest.sent_time)
-        if others:
-            more_eliciting, more_ect0 = self._settle(others, tallies, now)
+        for packets in others.values():
+            more_eliciting, more_ect0 = self._settle(packets, tallies, now)
             eliciting += more_eliciting
             ect0 += more_ect0
         return eliciting, ect0
@@ -401,14 +405,22 @@ class LossDetection(Component):
 
     def _on_packets_lost(self, state: SpaceState, lost: list[SentPacket], now: float) -> None:
         """Everything that follows from losses, path by path (RFC 9002 §B.8)."""
+        self._note_lost(state, lost, now)
+        by_path: dict[Path, list[SentPacket]] = {}
+        for packet in lost:
+            by_path.setdefault(packet.path, []).append(packet)
+        for path, mine in by_path.items():
+            self._on_path_losses(state, path, mine, now)
+
+    def _note_lost(self, state: SpaceState, lost: list[SentPacket], now: float) -> None:
         self.packets_lost += len(lost)
         if self._forget_time == inf:
             self._forget_time = now + self._remember_time()
-        path = lost[0].path
-        mine = [packet for packet in lost if packet.path is path]
         if self.observer is not None:
-            for packet in mine:
+            for packet in lost:
                 self.observer.on_lost(state.space, packet.number, now)
+
+    def _on_path_losses(self, state: SpaceState, path: Path, mine: list[SentPacket], now: float) -> None:
         is_persistent = self._is_persistent_congestion(state, mine)
         bytes_lost = 0
         congestive = 0
@@ -417,7 +429,6 @@ class LossDetection(Component):
         largest_sent_time = 0.0
         episode = self._episode_for(path, mine[-1].sent_time, now)
         for packet in mine:
-            packet.lost_time = now
             packet.episode = None
             if packet.in_flight:
                 path.in_flight -= packet.size
@@ -433,11 +444,7 @@ class LossDetection(Component):
                         newest_large = packet.sent_time
             if packet.ecn:
                 path.ecn.on_lost()
-            for token in packet.tokens:
-                token[0].on_lost(token, now)
-            forgotten = state.remember_lost(packet)
-            if forgotten is not None:
-                self._forget(forgotten)
+            self._give_up(state, packet, now)
         if congestive:
             episode.remaining += congestive
             self._episode = episode
@@ -447,8 +454,36 @@ class LossDetection(Component):
                 path.rtt.on_persistent_congestion()
             if largest_size and path.mtu.on_packet_lost(largest_size, newest_large):
                 self._follow_mtu(path)
-        if len(mine) < len(lost):
-            self._on_packets_lost(state, [packet for packet in lost if packet.path is not path], now)
+
+    def abandon_path(self, path: Path, now: float) -> None:
+        """`path` is not known any more: what is in flight on it is lost, and that says nothing of congestion elsewhere.
+
+        So a peer that moves on and on, and acknowledges nothing, has us track no more than its known paths hold. Raises
+        `QuicConnectionError` (PROTOCOL_VIOLATION) when it never ends, as `on_sent` does.
+        """
+        state = self.spaces[APPLICATION]
+        lost = state.take_path(path)
+        if not lost:
+            return
+        self._note_lost(state, lost, now)
+        for packet in lost:
+            path.in_flight -= packet.size
+            if packet.is_mtu_probe:
+                path.mtu.on_probe_lost(packet.size)  # another path may share it
+            packet.episode = None
+            self._give_up(state, packet, now)
+        state.unanswered += len(lost)
+        self.set_deadline(now)
+        self._check_answered(state)
+
+    def _give_up(self, state: SpaceState, packet: SentPacket, now: float) -> None:
+        """Offer a lost packet's frames again, and remember it for a late ACK."""
+        packet.lost_time = now
+        for token in packet.tokens:
+            token[0].on_lost(token, now)
+        forgotten = state.remember_lost(packet)
+        if forgotten is not None:
+            self._forget(forgotten)
 
     def _episode_for(self, path: Path, largest_sent_time: float, now: float) -> LossEpisode:
         """The recovery period that losses up to `largest_sent_time` belong to: the current one, or one that begins."""
@@ -459,26 +494,11 @@ class LossDetection(Component):
 
     def _is_persistent_congestion(self, state: SpaceState, lost: list[SentPacket]) -> bool:
         """Whether every packet sent over a long enough time is lost (RFC 9002 §7.6.2), judged within one space."""
-        if len(lost) < 2:
-            return False
         rtt = lost[0].path.rtt
-        if not rtt.has_sample:
+        if len(lost) < 2 or not rtt.has_sample:
             return False
         duration = rtt.pto(self.max_ack_delay) * K_PERSISTENT_CONGESTION_THRESHOLD
-        if lost[-1].sent_time - lost[0].sent_time <= duration:
-            return False
-        first = -1.0  # when the first packet of an unbroken run of losses was sent
-        previous = -1
-        for packet in lost:
-            if previous >= 0 and not state.is_unbroken(previous, packet.number):
-                first = -1.0
-            previous = packet.number
-            if packet.ack_eliciting and packet.sent_time > rtt.first_sample_time:
-                if first < 0:
-                    first = packet.sent_time
-                elif packet.sent_time - first > duration:
-                    return True
-        return False
+        return state.lost_without_break(lost, rtt.first_sample_time, duration)
 
     # The clock.
 
@@ -626,24 +646,4 @@ class LossDetection(Component):
 
     def check_invariants(self) -> None:
         """Raise `AssertionError` when the books do not balance. For tests and the simulator; linear in what is tracked."""
-        sums: dict[Path, int] = {self.path: 0}
-        for state in self.spaces:
-            eliciting = 0
-            for position, packet in enumerate(state.sent):
-                if packet is None:
-                    continue
-                if packet.number != state.base + position:
-                    raise AssertionError(f"{packet} is tracked as number {state.base + position}")
-                eliciting += packet.ack_eliciting
-                sums[packet.path] = sums.get(packet.path, 0) + (packet.size if packet.in_flight else 0)
-            if eliciting != state.eliciting_in_flight:
-                raise AssertionError(
-                    f"space {state.space}: {eliciting} eliciting packets, {state.eliciting_in_flight} counted"
-                )
-            if state.sent and state.sent[0] is None:
-                raise AssertionError(f"space {state.space}: a settled packet is still tracked at the head")
-            if len(state.lost_numbers) > MAX_LOST_PACKETS or sorted(state.lost) != state.lost_numbers:
-                raise AssertionError(f"space {state.space}: the memory of lost packets is inconsistent")
-        for path, total in sums.items():
-            if path.in_flight != total:
-                raise AssertionError(f"path {path.remote}: {path.in_flight} bytes in flight, {total} tracked")
+        check_books(self.spaces, self.path)

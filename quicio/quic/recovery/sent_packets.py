@@ -302,6 +302,26 @@ class SpaceState:
                 return False
         return True
 
+    def lost_without_break(self, lost: list[SentPacket], since: float, duration: float) -> bool:
+        """Whether `lost`, in their order, hold an unbroken run whose eliciting packets span more than `duration` seconds.
+
+        Only packets sent after the time `since` count (RFC 9002 §7.6.2).
+        """
+        if lost[-1].sent_time - lost[0].sent_time <= duration:
+            return False
+        first = -1.0  # when the first packet of an unbroken run of losses was sent
+        previous = -1
+        for packet in lost:
+            if previous >= 0 and not self.is_unbroken(previous, packet.number):
+                first = -1.0
+            previous = packet.number
+            if packet.ack_eliciting and packet.sent_time > since:
+                if first < 0:
+                    first = packet.sent_time
+                elif packet.sent_time - first > duration:
+                    return True
+        return False
+
     def take_stale(self, now: float, age: float) -> list[SentPacket]:
         """Remove and return the remembered packets, from the oldest on, that were lost `age` seconds ago or earlier."""
         numbers = self.lost_numbers
@@ -317,6 +337,26 @@ class SpaceState:
             del self.lost[number]
         del numbers[:count]
         return stale
+
+    def take_path(self, path: Path) -> list[SentPacket]:
+        """Remove and return, oldest first, what is in flight on `path`, as far as its `in_flight` says there is something."""
+        sent = self.sent
+        taken: list[SentPacket] = []
+        left = path.in_flight
+        position = len(sent)
+        while left > 0 and position > 0:  # from the latest on: a path that is given up was in use not long ago
+            position -= 1
+            packet = sent[position]
+            if packet is not None and packet.path is path and packet.in_flight:
+                sent[position] = None
+                left -= packet.size
+                taken.append(packet)
+                if packet.ack_eliciting:
+                    self.eliciting_in_flight -= 1
+        if taken:
+            self.cut_head()
+            taken.reverse()
+        return taken
 
     def take_all(self) -> list[SentPacket]:
         """Remove and return every tracked packet; lost ones stay remembered."""

@@ -13,7 +13,7 @@ from quicio.quic.component import Wants
 from quicio.quic.congestion.base import CongestionController
 from quicio.quic.paths.ecn import CAPABLE, FAILED
 from quicio.quic.recovery.loss import MAX_PTO
-from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS
+from quicio.quic.recovery.sent_packets import MAX_LOST_PACKETS, MAX_UNANSWERED
 from quicio.quic.wire.constants import (
     ACK,
     APPLICATION,
@@ -258,6 +258,83 @@ def test_acks_that_elicit_nothing_are_lost_without_congestion() -> None:
     bench.ack(0.1, 1, 2, 3)
     assert bench.ledger.lost == labels(0)
     assert bench.controller.batches == []
+
+
+def test_losses_on_several_paths_are_counted_once_each() -> None:
+    """What is lost on one path is no loss of another's controller, and no packet is counted twice."""
+    bench = Bench()
+    others = [make_path(remote=f"other {number}") for number in range(3)]
+    bench.send(0.0)
+    for path in others:
+        bench.send(0.0, path=path)
+        bench.send(0.0, path=path)
+    for _ in range(3):
+        bench.send(0.1)
+    bench.ack(0.2, 7, 8, 9)
+    assert bench.ledger.lost == labels(*range(7))
+    assert bench.loss.packets_lost == 7
+    assert [batch.packets for batch in bench.controller.batches] == [1]
+    for path in others:
+        assert isinstance(path.congestion, Recorder)
+        assert [batch.packets for batch in path.congestion.batches] == [2]
+        assert path.in_flight == 0
+
+
+def test_row_18_acks_and_losses_on_a_thousand_paths_take_one_pass() -> None:
+    """Row 18: a peer that showed with ever new addresses acknowledges everything at once; nothing recurses by path."""
+    bench = Bench()
+    bench.loss.spaces[APPLICATION]._next_skip = -1
+    for number in range(3000):
+        bench.send(0.0, path=make_path(remote=f"path {number}"))
+    bench.ack(0.1, *range(1400, 2900))
+    assert len(bench.ledger.acked) == 1500
+    assert bench.loss.packets_lost == 1400
+
+
+def test_what_is_in_flight_on_an_abandoned_path_is_lost_without_congestion() -> None:
+    bench = Bench()
+    gone = make_path(remote="gone")
+    bench.send(0.0)
+    bench.send(0.0, path=gone)
+    bench.send(0.0, path=gone, eliciting=False)
+    bench.send(0.0, path=gone)
+    bench.send(0.0)
+    bench.loss.abandon_path(gone, 0.1)
+    assert bench.ledger.lost == labels(1, 3)
+    assert bench.loss.packets_lost == 2
+    assert gone.in_flight == 0
+    assert isinstance(gone.congestion, Recorder)
+    assert gone.congestion.batches == []
+    assert bench.controller.batches == []
+    bench.loss.check_invariants()
+    bench.ack(0.2, 0, 1, 4)
+    assert bench.ledger.acked == labels(1, 0, 4)
+    assert bench.loss.spurious_losses == 1
+    bench.loss.abandon_path(gone, 0.3)
+    assert bench.loss.packets_lost == 2
+
+
+def test_a_probe_of_an_abandoned_path_is_settled_for_those_who_share_its_size() -> None:
+    """A path to another port of the same host goes on with the datagram size of the first (RFC 9000 §9.4)."""
+    bench = Bench()
+    bench.send(0.0, size=1400, is_mtu_probe=True)
+    mtu = bench.path.mtu
+    assert mtu.probe_size(0.1) == 0
+    bench.loss.path = make_path(remote="new")
+    bench.loss.abandon_path(bench.path, 0.1)
+    assert mtu.probe_size(0.1) > 0
+
+
+def test_row_26_paths_are_not_abandoned_for_ever() -> None:
+    """Row 26, `MAX_UNANSWERED`: a peer that moves without end acknowledges something, or the connection ends."""
+    bench = Bench()
+    with pytest.raises(QuicConnectionError, match="acknowledges nothing") as caught:
+        for number in range(MAX_UNANSWERED + 1):
+            path = make_path(remote=f"path {number}")
+            bench.send(0.0, path=path)
+            bench.loss.abandon_path(path, 0.0)
+    assert caught.value.error_code == PROTOCOL_VIOLATION
+    assert number == MAX_UNANSWERED
 
 
 def test_a_lost_mtu_probe_is_no_sign_of_congestion() -> None:
