@@ -11,13 +11,17 @@ full handshake, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import logging
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.remembered import version_of
 from quicio.quic.wire.headers import is_known_version
-from quicio.tls.tickets import SessionTicket
+from quicio.tls.tickets import SessionTicket, SessionTicketHandler
+
+logger: logging.Logger = logging.getLogger("quic")
 
 MAX_INITIAL_TOKEN: Final = 800  # bytes: a longer token would leave no room for a ClientHello in Initial packets
 
@@ -64,15 +68,34 @@ class ClientSessions:
             token = configuration.session_store.take_token(self._of_version(version))
         return token if len(token) <= MAX_INITIAL_TOKEN else b""
 
-    def keep_ticket(self, ticket: SessionTicket) -> None:
-        """The server has given a ticket."""
-        if self._configuration.session_store is not None:
-            self._configuration.session_store.add_ticket(self._server, ticket)
+    def keep_ticket(self, ticket: SessionTicket, handler: SessionTicketHandler | None = None) -> None:
+        """The server has given a ticket: for the store, and for the application's `handler`."""
+        store = self._configuration.session_store
+        with _told():
+            if store is not None:
+                store.add_ticket(self._server, ticket)
+        with _told():
+            if handler is not None:
+                handler(ticket)
 
-    def keep_token(self, version: int, token: bytes) -> None:
-        """The server has given a token."""
-        if self._configuration.session_store is not None:
-            self._configuration.session_store.add_token(self._of_version(version), token)
+    def keep_token(self, version: int, token: bytes, handler: Callable[[bytes], None] | None = None) -> None:
+        """The server has given a token: for the store, and for the application's `handler`."""
+        store = self._configuration.session_store
+        with _told():
+            if store is not None:
+                store.add_token(self._of_version(version), token)
+        with _told():
+            if handler is not None:
+                handler(token)
 
     def _of_version(self, version: int) -> str:
         return f"{self._server} {version:#x}"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Around code of the application's: what fails there costs what was to be kept, not the connection or its driver."""
+    try:
+        yield
+    except Exception:
+        logger.exception("a session ticket or a token could not be kept")

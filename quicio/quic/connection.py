@@ -338,16 +338,10 @@ class QuicConnection(Watched):
         """What the server gave for later connections goes to the store and to the application's functions."""
         tokens = self._dispatcher.new_tokens
         while tokens:
-            token = tokens.pop(0)
-            self._sessions.keep_token(self.version, token)
-            if self._token_handler is not None:
-                self._token_handler(token)
+            self._sessions.keep_token(self.version, tokens.pop(0), self._token_handler)
         tickets = self._parts.handshake.new_tickets
         while tickets:
-            ticket = tickets.pop(0)
-            self._sessions.keep_ticket(ticket)
-            if self._session_ticket_handler is not None:
-                self._session_ticket_handler(ticket)
+            self._sessions.keep_ticket(tickets.pop(0), self._session_ticket_handler)
 
     def handle_timer(self, now: float) -> None:
         """The time that `get_timer()` told has come. Harmless when called early or late."""
@@ -488,7 +482,7 @@ class QuicConnection(Watched):
         return self._parts.streams.send_room(stream_id)
 
     def want_room(self, stream_id: int, size: int) -> None:
-        """Have a `StreamWritable` event follow when no more than `size` bytes are unacknowledged. `ValueError` as in sending."""
+        """Have a `StreamWritable` event follow once no more than `size` bytes are unacknowledged. `ValueError` as sending."""
         self._parts.streams.want_room(stream_id, size)
 
     def send_buffered(self, stream_id: int) -> int:

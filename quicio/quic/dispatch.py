@@ -75,6 +75,9 @@ from quicio.quic.wire.frames import (
 
 STREAM_MASK: Final = 0xF8  # STREAM is eight frame types: its three flags are the low bits (RFC 9000 §19.8)
 MAX_TOKENS_HELD: Final = 4  # NEW_TOKEN tokens that nobody has taken yet
+EARLY_STREAMS_SLACK: Final = (
+    64  # early streams that may be discarded and still be remembered, beyond twice those there are
+)
 
 
 class Dispatcher:
@@ -89,7 +92,8 @@ class Dispatcher:
         self.is_eliciting = False
         self.is_probing = False
         self.is_early = False  # the packet is a 0-RTT packet: somebody may have replayed it
-        self.early_streams: set[int] = set()  # that carried data in such packets; the initial stream limits bound it
+        self.early_streams: set[int] = set()  # that carried data in such packets
+        self._early_limit = EARLY_STREAMS_SLACK
         self.new_tokens: list[bytes] = []
 
     def dispatch(self, payload: bytes, allowed_bit: int) -> None:
@@ -110,7 +114,7 @@ class Dispatcher:
                 stream_id, offset, start, end, fin, position = decode_stream(payload, position + 1, frame_type)
                 self.parts.streams.on_stream_frame(stream_id, offset, payload[start:end], fin)
                 if self.is_early:
-                    self.early_streams.add(stream_id)
+                    self._note_early(stream_id)
                 continue
             if ACK_ELICITING[frame_type]:
                 is_eliciting = True
@@ -122,6 +126,14 @@ class Dispatcher:
                 position = HANDLERS[frame_type](self, payload, position + 1, frame_type)
         self.is_eliciting = is_eliciting
         self.is_probing = is_probing
+
+    def _note_early(self, stream_id: int) -> None:
+        """Remember a stream of early data; those discarded go now and then: a client may send 0-RTT packets for long."""
+        early = self.early_streams
+        early.add(stream_id)
+        if len(early) > self._early_limit:
+            early.intersection_update(self.parts.streams.streams)
+            self._early_limit = 2 * len(early) + EARLY_STREAMS_SLACK
 
     def _refuse(self, payload: bytes, position: int) -> None:
         frame_type = payload[position]

@@ -30,6 +30,7 @@ LABEL_SIZE: Final = 64  # of the random labels of kept tickets
 FRESHNESS: Final = 10.0  # seconds by which a ClientHello's age may be wrong (RFC 8446 §8.3)
 STRIKE_LIMIT: Final = 65536  # ClientHellos with early data that are remembered
 STRIKE_SIZE: Final = 16  # bytes kept of each
+STRIKE_SECONDS: Final = 2 * FRESHNESS + 1.0  # early by as much as late is fresh; ages are rounded, so a second more
 
 
 class StrikeRegister:
@@ -38,7 +39,7 @@ class StrikeRegister:
     def __init__(
         self,
         limit: int = STRIKE_LIMIT,
-        seconds: float = 2 * FRESHNESS,
+        seconds: float = STRIKE_SECONDS,
         *,
         environment: Environment = DEFAULT_ENVIRONMENT,
     ) -> None:

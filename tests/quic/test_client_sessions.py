@@ -79,3 +79,37 @@ def test_a_token_that_leaves_no_room() -> None:
     """Security row 26: a server's token may fill Initial packets to that size and no more."""
     assert sessions(token=bytes(MAX_INITIAL_TOKEN)).token(VERSION_1)
     assert sessions(token=bytes(MAX_INITIAL_TOKEN + 1)).token(VERSION_1) == b""
+
+
+class FullStore(SessionStore):
+    """A store on a disk that is full."""
+
+    def add_ticket(self, server: str, ticket: SessionTicket) -> None:
+        raise OSError("no space left on device")
+
+    def add_token(self, server: str, token: bytes) -> None:
+        raise OSError("no space left on device")
+
+
+def test_what_cannot_be_kept_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A server chooses when it gives something: a store or a function that fails then must not reach the driver."""
+    tickets: list[SessionTicket] = []
+    tokens: list[bytes] = []
+
+    def refuse(thing: object) -> None:
+        raise RuntimeError("the application is mistaken")
+
+    made = sessions(session_store=FullStore())
+    made.keep_ticket(ticket(), tickets.append)
+    made.keep_ticket(ticket(), refuse)
+    made.keep_token(VERSION_1, b"token", tokens.append)
+    made.keep_token(VERSION_1, b"token", refuse)
+    assert (len(tickets), tokens) == (1, [b"token"])
+    assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        OSError,
+        OSError,
+        RuntimeError,
+        OSError,
+        OSError,
+        RuntimeError,
+    ]

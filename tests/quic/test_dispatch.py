@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quicio.quic.connection import QuicConnection
-from quicio.quic.dispatch import HANDLERS, MAX_TOKENS_HELD, Dispatcher
+from quicio.quic.dispatch import EARLY_STREAMS_SLACK, HANDLERS, MAX_TOKENS_HELD, Dispatcher
 from quicio.quic.events import (
     DatagramFrameReceived,
     StopSendingReceived,
@@ -18,6 +18,7 @@ from quicio.quic.wire.constants import (
     DATAGRAM,
     EPOCH_HANDSHAKE,
     EPOCH_ONE_RTT,
+    EPOCH_ZERO_RTT,
     FRAME_ENCODING_ERROR,
     HANDSHAKE,
     PADDING,
@@ -108,6 +109,22 @@ def test_what_stood_before_a_bad_frame_stays_done() -> None:
     rude.send(EPOCH_ONE_RTT, stream_frame(0, 0, b"good"), b"\x1f")
     assert rude.close_code() == FRAME_ENCODING_ERROR
     assert rude.victim._parts.streams.streams  # the stream was opened
+
+
+def test_row_26_streams_of_early_data_are_not_remembered_for_ever() -> None:
+    """Row 26: a client may send 0-RTT packets until its handshake times out, and gets the places of its streams back."""
+    rude = RudePeer(victim_is_client=False).to_handshake().allow_zero_rtt()
+    rude.victim._parts.handshake.is_readable = True  # as when early data was accepted
+    early = dispatcher(rude).early_streams
+    limit = rude.victim.configuration.max_streams_uni
+    for index in range(8 * EARLY_STREAMS_SLACK):
+        stream_id = 2 | index << 2
+        rude.send(EPOCH_ZERO_RTT, stream_frame(stream_id, 0, b"x", True))
+        assert stream_id in early
+        rude.victim._parts.streams.counts.peer[1].limit = index + limit  # the peer was told in 0.5-RTT packets
+        rude.drain_events()
+    assert len(early) <= EARLY_STREAMS_SLACK + 1
+    assert rude.victim.close_reason is None
 
 
 def test_every_type_has_a_handler() -> None:

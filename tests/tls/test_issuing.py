@@ -10,7 +10,15 @@ import pytest
 from helpers.certificates import EPOCH, NOW
 from helpers.handshakes import FixedEnvironment
 from quicio.tls.constants import CipherSuite
-from quicio.tls.issuing import FRESHNESS, LABEL_SIZE, KeptTickets, SealedTickets, StrikeRegister, TicketIssuer
+from quicio.tls.issuing import (
+    FRESHNESS,
+    LABEL_SIZE,
+    STRIKE_SECONDS,
+    KeptTickets,
+    SealedTickets,
+    StrikeRegister,
+    TicketIssuer,
+)
 from quicio.tls.tickets import SessionTicket
 
 TICKET = SessionTicket(
@@ -77,6 +85,23 @@ def test_freshness(after: float, is_fresh: bool) -> None:
     assert admits(SealedTickets(environment=environment), environment, after) is is_fresh
 
 
+@pytest.mark.parametrize("off", [0.0, 0.0004])
+def test_row_27_fresh_from_the_first_moment_to_the_last_but_once(off: float) -> None:
+    """Row 27: a ClientHello that is early by all that is allowed is remembered until it is late by as much.
+
+    An age counts in whole milliseconds, so that both ends of the time lie half a millisecond further out.
+    """
+    environment = FixedEnvironment()
+    tickets = SealedTickets(environment=environment)
+    environment.now += 100.0
+    age = TICKET.obfuscated_age_at(environment.now)
+    environment.now -= FRESHNESS + off
+    assert tickets.admits_early_data(TICKET, age, BINDER)
+    environment.now += 2 * (FRESHNESS + off)
+    assert TICKET.age_error_at(environment.now, age) <= FRESHNESS
+    assert not tickets.admits_early_data(TICKET, age, BINDER)
+
+
 def test_age_wraps_around() -> None:
     environment = FixedEnvironment(now=NOW + 1)
     tickets = KeptTickets(lambda label: None, lambda ticket: None, environment=environment)
@@ -102,7 +127,7 @@ def test_a_restart_may_have_forgotten() -> None:
     environment = FixedEnvironment(now=NOW + 30)
     tickets = SealedTickets([b"s" * 32], environment=environment)
     assert not admits(tickets, environment, 0.0)
-    environment.now += 2 * FRESHNESS
+    environment.now += STRIKE_SECONDS
     assert admits(tickets, environment, 0.0)
 
 
