@@ -42,6 +42,7 @@ class Keys:
         self._size = 16 if suite == AES_128_GCM else 32
         self._prefix = "quicv2" if version == V2 else "quic"
         self._secrets = [secret]
+        self._openers: dict[int, tuple[int, AESGCM | ChaCha20Poly1305]] = {}  # by generation, with the IV
         self._newest = 0  # generation that was seen
         self._header_key = self._derive(secret, "hp", self._size)
 
@@ -63,19 +64,24 @@ class Keys:
         coded = bytes(a ^ b for a, b in zip(packet[number_at : number_at + length], mask[1:], strict=False))
         number = self._number(int.from_bytes(coded, "big"), 8 * length)
         header = bytes([first]) + packet[1:number_at] + coded
-        cipher = ChaCha20Poly1305 if self.suite == CHACHA20_POLY1305 else AESGCM
         for generation in [0] if is_long else self._candidates((first >> 2) & 1):
-            secret = self._secrets[generation]
-            nonce = (int.from_bytes(self._derive(secret, "iv", 12), "big") ^ number).to_bytes(12, "big")
-            opener = cipher(self._derive(secret, "key", self._size))
+            iv, opener = self._opener(generation)
             try:
-                payload = opener.decrypt(nonce, packet[number_at + length :], header)
+                payload = opener.decrypt((iv ^ number).to_bytes(12, "big"), packet[number_at + length :], header)
             except InvalidTag:
                 continue
             self.largest = max(self.largest, number)
             self._newest = max(self._newest, generation)
             return number, generation, payload
         raise InvalidTag
+
+    def _opener(self, generation: int) -> tuple[int, AESGCM | ChaCha20Poly1305]:
+        if generation not in self._openers:
+            secret = self._secrets[generation]
+            cipher = ChaCha20Poly1305 if self.suite == CHACHA20_POLY1305 else AESGCM
+            iv = int.from_bytes(self._derive(secret, "iv", 12), "big")
+            self._openers[generation] = (iv, cipher(self._derive(secret, "key", self._size)))
+        return self._openers[generation]
 
     def _candidates(self, phase: int) -> list[int]:
         """The generations that a packet of this key phase may have: the newest one seen, else the next or the last."""

@@ -51,3 +51,22 @@ def parse_command(line: bytes) -> tuple[str, int]:
 def hexadecimal(text: str) -> list[int]:
     """QUIC versions from a command line: "6b3343cf,1"."""
     return [int(version, 16) for version in text.split(",")]
+
+
+def frames_body(stream: bytes) -> bytes:
+    """What the DATA frames of a stream of HTTP/3 hold (RFC 9114 §7.2.1)."""
+    body = bytearray()
+    position = 0
+    while position < len(stream):
+        kind, position = _varint(stream, position)
+        size, position = _varint(stream, position)
+        if position + size > len(stream):
+            raise ValueError("a frame is cut short")
+        body += stream[position : position + size] if kind == 0 else b""
+        position += size
+    return bytes(body)
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    size = 1 << (data[position] >> 6)
+    return int.from_bytes(data[position : position + size], "big") & ((1 << (8 * size - 2)) - 1), position + size

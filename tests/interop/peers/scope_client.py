@@ -17,7 +17,7 @@ import anyio
 import quicio
 import quicio.trio
 from helpers.interop_options import OPTIONS, configured, visits
-from helpers.interop_task import ALPN, command, content, digest
+from helpers.interop_task import ALPN, command, content, digest, frames_body
 from quicio import http
 from quicio.quic.connection import QuicConnection
 from quicio.quic.sessions import SessionStore
@@ -102,6 +102,30 @@ class HttpClient:
         return {"status": str(response.status), "size": len(data), "digest": digest(data), "text": text}
 
 
+class EarlyHttpClient:
+    """One early GET, frame by frame (RFC 9114 §7.2): `quicio.http` sends nothing before the handshake."""
+
+    CONTROL = bytes([0, 4, 0])  # the control stream with empty SETTINGS: no dynamic table
+    METHOD_GET, SCHEME_HTTPS = 0xC0 | 17, 0xC0 | 23  # of QPACK's static table (RFC 9204 Appendix A)
+    AUTHORITY, PATH = 0x50, 0x51  # names of the static table, whose values follow
+
+    def __init__(self, connection: quicio.Connection) -> None:
+        self.connection = connection
+
+    async def step(self, verb: str, path: str) -> dict[str, Any]:
+        control = self.connection.open_send_stream_nowait()
+        await control.send(self.CONTROL)
+        fields = bytes([0, 0, self.METHOD_GET, self.SCHEME_HTTPS, self.AUTHORITY, len(SERVER_NAME)])
+        fields += SERVER_NAME.encode() + bytes([self.PATH, len(path)]) + path.encode()
+        async with await self.connection.open_stream() as stream:
+            await stream.send(bytes([1, len(fields)]) + fields)
+            await stream.send_eof()
+            data = frames_body(b"".join([chunk async for chunk in stream]))
+        await self.connection.wait_handshake()
+        self.connection.close(0x100)
+        return {"size": len(data), "digest": digest(data)}
+
+
 class Memory(SessionStore):
     """What the server gave for a later connection."""
 
@@ -129,13 +153,21 @@ def connecting(
     options: argparse.Namespace, configuration: quicio.QuicConfiguration, is_early: bool
 ) -> AbstractAsyncContextManager[Any]:
     """The scope of the connection that the options ask for."""
-    if options.alpn == "h3":
+    if options.alpn == "h3" and not is_early:
         return http.connect(HOST, options.port, configuration=configuration, server_name=SERVER_NAME)
-    connect: Any = quicio.trio.open_quic_connection if options.face == "trio" else quicio.connect
+    is_trio = options.face == "trio" and options.alpn != "h3"
+    connect: Any = quicio.trio.open_quic_connection if is_trio else quicio.connect
     scope: AbstractAsyncContextManager[Any] = connect(
         HOST, options.port, configuration=configuration, server_name=SERVER_NAME, early_data=is_early
     )
     return scope
+
+
+def client_of(options: argparse.Namespace, connection: Any, is_early: bool) -> Client | HttpClient | EarlyHttpClient:
+    """What performs the steps."""
+    if options.alpn != "h3":
+        return Client(connection)
+    return EarlyHttpClient(connection) if is_early else HttpClient(connection)
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -147,7 +179,7 @@ async def main(options: argparse.Namespace) -> None:
         for is_early, steps, has_next in visits(options.steps):
             async with connecting(options, configuration, is_early) as connection:
                 print(json.dumps({"connected": options.alpn}), flush=True)
-                client = HttpClient(connection) if options.alpn == "h3" else Client(connection)
+                client = client_of(options, connection, is_early)
                 for step in steps:
                     before = time.monotonic()
                     result = await client.step(*step.split(":"))
