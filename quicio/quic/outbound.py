@@ -220,6 +220,7 @@ class Outbound:
         max_datagrams = min(max_datagrams, room // size)
         batch = self._new_batch(sealing, path, max_datagrams)
         self._build_short(batch, path, now, max_datagrams, size, kind, ecn)
+        self._packet.let_go()
         if not len(batch):
             return None
         return Transmit(batch.protect(), path.remote, path.local, ecn)
@@ -398,6 +399,7 @@ class Outbound:
             has_handshake = has_handshake or item.space == HANDSHAKE
         if has_handshake and parts.is_client:
             parts.discard_space(INITIAL)  # RFC 9001 §4.9.1
+        self._packet.let_go()
         return Transmit([datagram], path.remote, path.local, ecn)
 
     def _build_long(self, path: Path, now: float, space: int, sealing: SealingKey, remaining: int) -> LongPacket | None:

@@ -46,6 +46,11 @@ class PacketBuilder:
         self.ack_eliciting = False
         self.in_flight = False
 
+    def let_go(self) -> None:
+        """The last packet of a burst is built: what it carried belongs to its receiver now, an idle connection keeps none."""
+        self.pieces = []
+        self.tokens = []
+
     def push(self, frame: bytes, token: Token | None) -> None:
         """Add an ACK-eliciting frame (RFC 9002 §2); the caller has checked that it fits `room`."""
         self.pieces.append(frame)
