@@ -1,6 +1,7 @@
 """The same program on `quicio.asyncio` and on aioquic: each as server and as client, in processes of their own.
 
-The programs are written for aioquic; all that changes is the root of their imports.
+The programs are written for aioquic; all that changes is the root of their imports. Features of the protocol are in
+test_matrix.py.
 """
 
 from __future__ import annotations
@@ -53,31 +54,6 @@ async def test_echoes(perform: Any) -> None:
     assert one["digest"] == digest(content(100_000))
     assert many["equal"] == 100
     assert datagram["equal"]
-
-
-async def test_bulk_data_in_both_directions(perform: Any) -> None:
-    _, (up, down) = await perform(f"up::{SIZE}", f"down:{SIZE}")
-    assert up["text"] == digest(content(SIZE))
-    assert down["digest"] == digest(content(SIZE))
-
-
-async def test_http3(perform: Any) -> None:
-    steps = ("get:/down/300000", "post:/up:300000", "many-get:50:/down/1000")
-    _, (get, post, many) = await perform(*steps, client_options=("--alpn", "h3"))
-    assert (get["status"], get["digest"]) == ("200", digest(content(300_000)))
-    assert (post["status"], post["text"]) == ("200", digest(content(300_000)))
-    assert many["digests"] == [digest(content(1000))]
-
-
-async def test_key_update_and_connection_ids(perform: Any) -> None:
-    steps = ("update-key", "echo::1000", "key-update", "echo::1000", "take-id", "echo::1000", "change-id", "echo::1000")
-    _, facts = await perform(*steps)
-    assert all(fact["digest"] == digest(content(1000)) for fact in facts[1::2])
-
-
-async def test_retry(perform: Any) -> None:
-    _, (echo,) = await perform("echo::1000", server_options=("--retry",))
-    assert echo["digest"] == digest(content(1000))
 
 
 async def test_a_reset_and_a_stop_are_seen(perform: Any) -> None:

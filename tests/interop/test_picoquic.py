@@ -1,11 +1,10 @@
-"""Both roles with picoquic, a stack in C with its own TLS and its own ideas of pacing (BBR) and acknowledging.
+"""Both roles with picoquic, a stack in C with its own TLS: how streams and connections end; features are in test_matrix.py.
 
 aiopquic, its Python binding, has wheels for few systems (see the group `interop`): elsewhere these tests are skipped.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -19,8 +18,6 @@ from helpers.interop_server import TaskServer, task_server
 from helpers.interop_task import ALPN, CLOSE_PHRASE, MEBIBYTE, command, content, digest
 from helpers.loopback import HOST, client_configuration
 from quicio import ClosedByPeer, Connection, Stream, StreamReset, connect
-from quicio.anyio.attributes import QuicAttribute
-from quicio.quic.wire.constants import VERSION_2
 
 pytestmark = pytest.mark.anyio
 
@@ -64,41 +61,6 @@ async def ask(connection: Connection, verb: str, number: int | None = None, body
 async def read_all(stream: Stream) -> bytes:
     """What comes until the FIN."""
     return b"".join([chunk async for chunk in stream])
-
-
-async def test_ten_mebibytes(server: PeerServer, record_speed: Callable[..., None]) -> None:
-    data = content(SIZE)
-    async with connected(server) as connection:
-        assert connection.extra(QuicAttribute.alpn) == ALPN
-        before = time.monotonic()
-        assert await ask(connection, "up", body=data) == digest(data).encode()
-        middle = time.monotonic()
-        assert digest(await ask(connection, "down", SIZE)) == digest(data)
-        record_speed(SIZE, middle - before, "up")
-        record_speed(SIZE, time.monotonic() - middle, "down")
-
-
-async def test_hundred_parallel_streams(server: PeerServer) -> None:
-    answers: dict[int, bytes] = {}
-
-    async def exchange(size: int) -> None:
-        answers[size] = await ask(connection, "echo", body=content(size))
-
-    async with connected(server) as connection, anyio.create_task_group() as tasks:
-        for size in range(10_000, 10_100):
-            tasks.start_soon(exchange, size)
-    assert answers == {size: content(size) for size in range(10_000, 10_100)}
-
-
-async def test_retry(retrying: PeerServer) -> None:
-    async with connected(retrying) as connection:
-        assert await ask(connection, "echo", body=b"after Retry") == b"after Retry"
-
-
-async def test_version_2(server: PeerServer) -> None:
-    async with connected(server, supported_versions=[VERSION_2]) as connection:
-        assert connection.extra(QuicAttribute.version) == VERSION_2
-        assert await ask(connection, "echo", body=b"two") == b"two"
 
 
 async def test_datagrams_keys_and_connection_ids(server: PeerServer) -> None:
@@ -146,33 +108,6 @@ def steps(authority: str) -> Callable[..., Any]:
         return await run_client("aiopquic_client.py", str(server.port), authority, *arguments)
 
     return run
-
-
-async def test_serve_ten_mebibytes(steps: Callable[..., Any], record_speed: Callable[..., None]) -> None:
-    async with task_server() as server:
-        _, up, down, many = await steps(server, f"up::{SIZE}", f"down:{SIZE}", "many:100:10000")
-        await server.ended.wait()
-    assert up["text"] == digest(content(SIZE))
-    assert down["digest"] == digest(content(SIZE))
-    assert many["equal"] == 100
-    assert [reason.code for reason in server.reasons] == [0]
-    record_speed(SIZE, up["seconds"], "up")
-    record_speed(SIZE, down["seconds"], "down")
-
-
-async def test_serve_chacha20(steps: Callable[..., Any]) -> None:
-    async with task_server() as server:
-        said = await steps(server, "up::100000", "--cipher", "CHACHA20_POLY1305_SHA256")
-        assert server.connections[0].extra(QuicAttribute.cipher) == "CHACHA20_POLY1305_SHA256"
-    assert said[1]["text"] == digest(content(100_000))
-
-
-async def test_serve_key_updates_by_the_peer(steps: Callable[..., Any]) -> None:
-    """RFC 9001 §6."""
-    async with task_server() as server:
-        said = await steps(server, f"up::{MEBIBYTE}", "--key-update-interval", "200")
-        assert server.connections[0].statistics().key_updates >= 1
-    assert said[1]["text"] == digest(content(MEBIBYTE))
 
 
 async def test_serve_reset_and_close(steps: Callable[..., Any]) -> None:

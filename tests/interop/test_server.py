@@ -1,4 +1,7 @@
-"""Our server against clients of other implementations."""
+"""Our server on the anyio face against clients of other implementations: what it tells of a connection, and how one ends.
+
+Features of the protocol are in test_matrix.py, for every face.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from helpers.certificates import issue, make_key
 from helpers.interop_peers import Facts, run_client
 from helpers.interop_server import TaskServer, task_server
 from helpers.interop_task import ALPN, CLOSE_PHRASE, MEBIBYTE, content, digest
-from quicio import ALPNError, CertificateError, Incoming
+from quicio import ALPNError, CertificateError
 from quicio.anyio.attributes import QuicAttribute
-from quicio.quic.wire.constants import VERSION_1, VERSION_2
+from quicio.quic.wire.constants import VERSION_2
 
 pytestmark = pytest.mark.anyio
 
@@ -48,76 +51,18 @@ async def test_handshake(steps: Callable[..., Any], package: str) -> None:
     assert server.failures == []
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-async def test_ten_mebibytes(steps: Callable[..., Any], package: str, record_speed: Callable[..., None]) -> None:
+@pytest.mark.parametrize("package", ["aioquic"])  # qh3 gets no further with new keys in version 2
+async def test_what_a_connection_tells(steps: Callable[..., Any], package: str) -> None:
+    options = ("--versions", f"{VERSION_2:x}", "--cipher", "CHACHA20_POLY1305_SHA256")
     async with task_server() as server:
-        _, up, down = await steps(package, server, f"up::{SIZE}", f"down:{SIZE}")
-    assert up["text"] == digest(content(SIZE))
-    assert down["size"] == SIZE
-    assert down["digest"] == digest(content(SIZE))
-    record_speed(SIZE, up["seconds"], "up")
-    record_speed(SIZE, down["seconds"], "down")
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-async def test_hundred_parallel_streams(steps: Callable[..., Any], package: str) -> None:
-    async with task_server() as server:
-        said = await steps(package, server, "many:100:10000")
-    assert said[1]["equal"] == 100
+        said = await steps(package, server, "echo::1000", "update-key", "up::100000", *options)
+        assert server.connections[0].extra(QuicAttribute.version) == VERSION_2
+        assert server.connections[0].extra(QuicAttribute.cipher) == "CHACHA20_POLY1305_SHA256"
+        assert server.connections[0].statistics().key_updates == 1
+    assert said[3]["text"] == LARGE
 
 
 # --- the handshake's variants ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-async def test_retry(steps: Callable[..., Any], package: str) -> None:
-    """RFC 9000 §8.1.2: nobody is served here whose address is not validated."""
-    seen: list[bool] = []
-
-    def policy(incoming: Incoming) -> None:
-        seen.append(incoming.address_validated)
-        if not incoming.address_validated:
-            incoming.retry()
-
-    async with task_server(policy=policy) as server:
-        said = await steps(package, server, "echo::1000")
-    assert said[1]["digest"] == digest(content(1000))
-    assert seen[0] is False  # once for each datagram of a long ClientHello
-    assert seen.count(True) == 1
-
-
-async def test_version_negotiation(steps: Callable[..., Any]) -> None:
-    """RFC 9000 §6: the client begins with a version that this server does not take."""
-    async with task_server(supported_versions=[VERSION_1]) as server:
-        said = await steps("aioquic", server, "echo::1000", "--versions", f"{VERSION_2:x},{VERSION_1:x}")
-        assert server.connections[0].extra(QuicAttribute.version) == VERSION_1
-    assert said[1]["digest"] == digest(content(1000))
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-async def test_version_2_from_the_start(steps: Callable[..., Any], package: str) -> None:
-    """RFC 9369."""
-    async with task_server() as server:
-        said = await steps(package, server, "up::100000", "--versions", f"{VERSION_2:x}")
-        assert server.connections[0].extra(QuicAttribute.version) == VERSION_2
-    assert said[1]["text"] == LARGE
-
-
-async def test_compatible_upgrade_to_version_2(steps: Callable[..., Any]) -> None:
-    """RFC 9368 §2.3: this server prefers version 2 and switches during the handshake."""
-    async with task_server(supported_versions=[VERSION_2, VERSION_1]) as server:
-        said = await steps("aioquic", server, "up::100000", "--versions", f"{VERSION_1:x},{VERSION_2:x}")
-        assert server.connections[0].extra(QuicAttribute.version) == VERSION_2
-    assert said[1]["text"] == LARGE
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("suite", SUITES)
-async def test_cipher_suites(steps: Callable[..., Any], package: str, suite: str) -> None:
-    async with task_server() as server:
-        said = await steps(package, server, "up::100000", "--cipher", suite)
-        assert server.connections[0].extra(QuicAttribute.cipher) == suite
-    assert said[1]["text"] == LARGE
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -153,17 +98,6 @@ async def test_datagrams(steps: Callable[..., Any], package: str) -> None:
     async with task_server() as server:
         said = await steps(package, server, "datagram:1", "datagram:1000")
     assert [result["equal"] for result in said[1:]] == [True, True]
-
-
-@pytest.mark.parametrize("step", ["update-key", "key-update"], ids=["by the peer", "by us"])
-@pytest.mark.parametrize("package", PACKAGES)
-async def test_key_update(steps: Callable[..., Any], package: str, step: str) -> None:
-    """RFC 9001 §6."""
-    async with task_server() as server:
-        said = await steps(package, server, "echo::1000", step, "up::100000", "down:100000")
-        assert server.connections[0].statistics().key_updates == 1
-    assert said[3]["text"] == LARGE
-    assert said[4]["digest"] == LARGE
 
 
 @pytest.mark.parametrize("step", ["take-id", "change-id"], ids=["by the peer", "by us"])
