@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from quicio.environment import DEFAULT_ENVIRONMENT
 from quicio.tls.alerts import Alert
+from quicio.tls.certificates import parse_peer_certificate
 from quicio.tls.codec import Reader, vector
 from quicio.tls.constants import TICKET_MAX_CHAIN, CipherSuite, ExtensionType
 
@@ -97,7 +98,7 @@ class SessionTicket:
         chain: list[x509.Certificate] = []
         try:
             while not reader.at_end:
-                chain.append(x509.load_der_x509_certificate(reader.vector(3)))
+                chain.append(parse_peer_certificate(reader.vector(3)))
         except Alert as error:
             raise ValueError(f"the certificates in the ticket are damaged: {error}") from error
         return chain

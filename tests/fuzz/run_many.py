@@ -1,4 +1,5 @@
-"""Fuzz for a long time: inputs by the hundred thousand into connections of every state and role, and into endpoints.
+"""Fuzz for a long time: inputs by the hundred thousand into connections of every state and role, and into endpoints;
+tickets, tokens and first flights of clients that were here before.
 
     PYTHONPATH=.:tests python tests/fuzz/run_many.py --count 100000 --seed 1
 
@@ -16,6 +17,7 @@ from collections import Counter
 from random import Random
 
 from helpers.fuzzing import STATES, Attack, EndpointAttack
+from helpers.fuzzing_sessions import SessionAttack
 from quicio.quic.connection import QuicConnection
 
 TARGETS = [(state, role) for state in STATES for role in (False, True)]
@@ -26,10 +28,14 @@ def run_case(seed: int, tally: Counter[str]) -> int:
     """One victim; returns how many inputs it was given."""
     random = Random(seed)
     steps = random.randrange(1, MAX_STEPS)
-    attack: Attack | EndpointAttack
-    if random.randrange(10) == 0:
+    attack: Attack | EndpointAttack | SessionAttack
+    kind = random.randrange(10)
+    if kind == 0:
         name = "endpoint"
         attack = EndpointAttack(random)
+    elif kind == 1:
+        name = "sessions"
+        attack = SessionAttack(random)
     else:
         state, victim_is_client = random.choice(TARGETS)
         name = f"{'client' if victim_is_client else 'server'}, {state}"

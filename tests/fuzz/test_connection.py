@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.fuzzing import STATES, Attack, EndpointAttack, prepare
+from helpers.fuzzing_sessions import SessionAttack
 from quicio.quic.wire.constants import EPOCH_HANDSHAKE, EPOCH_INITIAL, EPOCH_ONE_RTT
 from sim.bounds import check_bounds
 
@@ -61,5 +62,14 @@ def test_no_datagram_raises(state: str, victim_is_client: bool, data: bytes, has
 @given(seed=SEEDS, steps=st.integers(1, 20))
 def test_no_datagrams_make_an_endpoint_raise(seed: int, steps: int) -> None:
     attack = EndpointAttack(Random(seed))
+    for _ in range(steps):
+        attack.step()
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, steps=st.integers(1, 10))
+def test_nothing_that_clients_bring_from_earlier_makes_a_server_raise(seed: int, steps: int) -> None:
+    """Rows 13, 26 and 27: tickets, tokens, stored sessions, early data; whatever became of them."""
+    attack = SessionAttack(Random(seed))
     for _ in range(steps):
         attack.step()

@@ -15,7 +15,6 @@ from quicio.quic.endpoint import MAX_UNDECIDED, Endpoint, Incoming
 from quicio.quic.transmit import Received
 from quicio.quic.wire.constants import (
     APPLICATION,
-    EPOCH_HANDSHAKE,
     EPOCH_INITIAL,
     EPOCH_ONE_RTT,
     EPOCH_ZERO_RTT,
@@ -236,6 +235,8 @@ class Attack:
             self._unprotected,
         ]
         self.polite = PoliteFrames(self.rude, random)
+        if not victim_is_client and state in ("handshake", "confirmed") and not random.randrange(3):
+            self.rude.allow_zero_rtt()
         if random.randrange(2):
             self.kinds = [self._polite] * 12 + [self._garbage, self._header_and_garbage, self._mutated_datagram]
 
@@ -317,10 +318,7 @@ class Attack:
         return mutate(data, self.random) if self.random.randrange(4) else data
 
     def _epoch(self) -> int:
-        epochs = [
-            epoch for epoch in (EPOCH_INITIAL, EPOCH_HANDSHAKE, EPOCH_ONE_RTT) if self.rude.sealing[epoch] is not None
-        ]
-        return self.random.choice(epochs)
+        return self.random.choice([epoch for epoch, sealing in enumerate(self.rude.sealing) if sealing is not None])
 
     def _seal(self, epoch: int, payload: bytes) -> bytes:
         random = self.random
@@ -343,7 +341,7 @@ class Attack:
 
     def _polite(self) -> bytes:
         epoch = self._epoch()
-        if epoch == EPOCH_ONE_RTT:
+        if epoch in (EPOCH_ONE_RTT, EPOCH_ZERO_RTT):
             self._follow_key_update()
             return self.rude.packet(epoch, self.polite.one_rtt())
         space = INITIAL if epoch == EPOCH_INITIAL else HANDSHAKE

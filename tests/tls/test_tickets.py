@@ -114,7 +114,11 @@ def test_a_chain_that_is_too_long_gives_no_ticket() -> None:
 
 
 def test_damaged_certificates() -> None:
-    for content in (b"\0\0\3abc", b"\0\0\4abc"):
+    """Row 13: of a ticket out of a file; each flaw gives one kind of error, that of a certificate's version too."""
+    der = make_certificates().chain[0].public_bytes(Encoding.DER)
+    unknown = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    assert unknown != der
+    for content in (b"\0\0\3abc", b"\0\0\4abc", len(unknown).to_bytes(3, "big") + unknown):
         ticket = dataclasses.replace(TICKET, other_extensions=[(PEER_CERTIFICATES, content)])
-        with pytest.raises(ValueError, match=r"damaged|parsing|ASN"):
+        with pytest.raises(ValueError, match="damaged"):
             ticket.peer_certificates()

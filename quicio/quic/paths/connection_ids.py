@@ -148,6 +148,8 @@ class ConnectionIds(Component):
 
     def _retire_local(self, sequence: int) -> None:
         cid, _ = self._local.pop(sequence)
+        if sequence in self._to_issue:  # its frame was taken for lost, yet it had arrived
+            self._to_issue.remove(sequence)
         self._issuer.retire(cid)
         self._events.append(ConnectionIdRetired(connection_id=cid))
 
@@ -261,10 +263,7 @@ class ConnectionIds(Component):
     def write(self, packet: PacketBuilder, now: float) -> None:
         while self._to_issue:
             sequence = self._to_issue[0]
-            entry = self._local.get(sequence)
-            if entry is None:
-                del self._to_issue[0]
-                continue
+            entry = self._local[sequence]
             frame = encode_new_connection_id(sequence, 0, entry[0], entry[1])
             if len(frame) > packet.room:
                 return

@@ -125,6 +125,19 @@ def test_a_lost_frame_is_written_again_until_its_id_is_retired() -> None:
     assert issuer.retired == [(3).to_bytes(8, "big")]
 
 
+def test_row_03_what_was_lost_and_then_retired_does_not_wait_with_its_replacement() -> None:
+    """Row 3: a frame taken for lost had arrived: the peer retires its ID while it waits to be sent again."""
+    ids, _, _ = make()
+    ids.on_peer_limit(ACTIVE_CONNECTION_ID_LIMIT)
+    ids.replenish()
+    for token in write(ids).tokens:
+        ids.on_lost(token, 0.0)
+    for sequence in range(1, ACTIVE_CONNECTION_ID_LIMIT):
+        ids.on_retire_frame(sequence, b"")
+        assert len(ids._to_issue) == ACTIVE_CONNECTION_ID_LIMIT - 1
+    assert sorted(ids._to_issue) == [number for number, _ in ids.numbered_cids() if number]
+
+
 def test_frames_wait_for_room() -> None:
     ids, _, _ = make()
     ids.on_peer_limit(3)
