@@ -1,279 +1,59 @@
 """A peer that vanishes, resets, closes or rebinds while tasks wait in every kind of wait, on every face and in both roles.
 
-All kinds wait at once on one connection, behind a relay that can lose everything and change the client's address. Then the peer
-does one thing, and each wait has to end with an error of its own, of the right type, with the peer's code and reason, within the
-documented time: the idle timeout for silence, the way here for a close, the next probe for a stateless reset. After a rebind
-nothing ends: the waits go on and get what they wait for. Time is virtual but on uvloop, so the bounds are tight.
+All kinds wait at once on one connection, behind a relay that can lose everything and change the client's address. Then the
+peer does one thing, and each wait has to end with an error of its own, of the right type, with the peer's code and reason,
+within the documented time: the idle timeout for silence, the way here for a close, the next probe for a stateless reset.
+After a rebind nothing ends: the waits go on and get what they wait for. Time is virtual but on uvloop, so bounds are tight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import pytest
 import trio
-from anyio.abc import TaskGroup
 
 import quicio
 import quicio.trio
-from helpers.faces import FACES, AnyioChannel, AsyncioFace, Face, Link, TrioFace
-from helpers.relay import Meeting, meeting
+from helpers.faces import Face, Link, TrioFace
+from helpers.relay import meeting
 from helpers.virtual_time import is_virtual, run
+from helpers.waits import (
+    BIDIRECTIONAL,
+    DELAY,
+    ENDS,
+    LIMITS,
+    NATIVE,
+    WOULD_BLOCK,
+    Deed,
+    Waiter,
+    Waits,
+    check_error,
+    check_time,
+    roles,
+)
 
-NATIVE = [face for face in FACES if not isinstance(face, AsyncioFace)]
-DELAY = 0.01  # seconds, one way
-IDLE_TIMEOUT = 2.0
-SLACK = 0.01  # of virtual time: what a float's rounding and the ordering of timers may cost
-REAL_SLACK = 2.0  # of real time: a busy machine
-WINDOW = 16384
-BIDIRECTIONAL = 6  # streams that may be open in each direction
-UNIDIRECTIONAL = 1
-LIMITS: dict[str, Any] = {
-    "idle_timeout": IDLE_TIMEOUT,
-    "max_stream_data": WINDOW,
-    "receive_window_limit": WINDOW,
-    "max_data": 1 << 20,
-    "send_buffer": WINDOW,
-    "max_streams_bidi": BIDIRECTIONAL,
-    "max_streams_uni": UNIDIRECTIONAL,
-}
-WOULD_BLOCK = (anyio.WouldBlock, trio.WouldBlock)
 CLEAN_ENDS = (anyio.EndOfStream, trio.EndOfChannel)
-
-Call = Callable[[], Awaitable[Any]]
-
-
-# --- what the peer does --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Deed:
-    """Something that ends the connection: what the peer does, and what its counterpart is told, and when."""
-
-    name: str
-    error: str
-    code: int
-    is_application: bool
-    by_peer: bool
-    reason: str
-    within: tuple[float, float]  # seconds after the deed, virtual time
-    is_clean: bool = False
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether the time runs from when the peer was last heard of."""
-        return self.error == "IdleTimeout"
-
-    def do(self, peer: Link, relay: Any) -> None:
-        """The peer does it."""
-        link = peer.connection._link  # type: ignore[attr-defined]  # only faces that stand on anyio are here
-        if self.name == "vanishes":
-            relay.go_dark()
-            return
-        if self.name == "loses its state":
-            relay.is_dark_up = relay.is_dark_down = False
-            link.quic.abandon("the process was started anew")
-            link.flush()
-        elif self.name == "finds an error":
-            link.quic.close(error_code=0x0A, frame_type=0x1C, reason_phrase="no such thing")
-            link.flush()
-        else:
-            peer.close(self.code, self.reason)
-
-
-ROUND_TRIP = 2 * DELAY
-ENDS = [
-    Deed(
-        "vanishes",
-        "IdleTimeout",
-        1,
-        False,
-        False,
-        "Idle timeout",
-        (IDLE_TIMEOUT - ROUND_TRIP, IDLE_TIMEOUT + ROUND_TRIP),
-    ),
-    Deed("loses its state", "StatelessReset", 0, False, True, "Stateless reset", (0.0, 0.5)),
-    Deed("closes with a code", "ClosedByPeer", 77, True, True, "so be it", (DELAY, DELAY)),
-    Deed("closes cleanly", "ClosedByPeer", 0, True, True, "", (DELAY, DELAY), is_clean=True),
-    Deed("finds an error", "ClosedByPeer", 0x0A, False, True, "no such thing", (DELAY, DELAY)),
-]
-
-
-# --- who waits -----------------------------------------------------------------------------------------------------------
-
-
-class Waits:
-    """Tasks that wait, by name, and how each wait ended and when."""
-
-    def __init__(self, group: TaskGroup) -> None:
-        self.names: list[str] = []
-        self.outcomes: dict[str, Any] = {}
-        self.times: dict[str, float] = {}
-        self._group = group
-        self._all_ended = anyio.Event()
-
-    def start(self, name: str, call: Call) -> None:
-        self.names.append(name)
-        self._group.start_soon(self._run, name, call)
-
-    async def _run(self, name: str, call: Call) -> None:
-        try:
-            self.outcomes[name] = await call()
-        except Exception as error:
-            self.outcomes[name] = error
-        self.times[name] = anyio.current_time()
-        if len(self.outcomes) == len(self.names):
-            self._all_ended.set()
-
-    async def all_ended(self) -> None:
-        """Until each of them has ended; says which have not."""
-        try:
-            await self._all_ended.wait()
-        finally:
-            assert set(self.names) == set(self.outcomes), f"still waiting: {set(self.names) - set(self.outcomes)}"
-
-
-class Waiter:
-    """One end of a connection, on which tasks wait in every way there is."""
-
-    def __init__(self, face: Face, link: Link, peer: Link, relay: Any) -> None:
-        self.connection: Any = link.connection  # type: ignore[attr-defined]  # only faces that stand on anyio are here
-        self.is_trio = isinstance(face, TrioFace)
-        self.link = link
-        self.peer = peer
-        self.relay = relay
-        self.streams: dict[str, AnyioChannel] = {}
-        self.unheard_since = 0.0
-
-    async def open(self, name: str, *, is_unidirectional: bool = False) -> Any:
-        """A stream that the peer knows of."""
-        channel = await self.link.open(is_unidirectional=is_unidirectional)
-        assert isinstance(channel, AnyioChannel)
-        self.streams[name] = channel
-        channel.stream.announce()
-        return channel.stream
-
-    async def clog(self, name: str) -> Any:
-        """A stream on which nothing more can be sent."""
-        stream = await self.open(name)
-        misses = 0
-        while misses < 4:
-            try:
-                stream.send_nowait(bytes(4096))
-                misses = 0
-            except WOULD_BLOCK:
-                misses += 1
-                await self.link.ping()
-        return stream
-
-    async def wait_everywhere(self, waits: Waits, is_serving: bool) -> None:
-        """Start all the waits, and see that nothing ends any of them yet."""
-        connection = self.connection
-        reading = await self.open("receive")
-        stopping = await self.open("wait_stopped")
-        some = await self.clog("send_some")
-        room = await self.clog("room")
-        finished = await self.clog("wait_delivered")
-        await finished.send_eof()
-        await self.open("send")
-        await self.open("uni", is_unidirectional=True)
-        # --- all that waits for the peer to do something
-        waits.start("send", lambda: self.streams["send"].send(bytes(1 << 17)))
-        waits.start("send_some", lambda: some.send_some(b"x"))
-        waits.start("room", room.wait_send_all_might_not_block if self.is_trio else lambda: room.send_some(b"x"))
-        waits.start("receive", self.streams["receive"].receive)
-        for name in ("wait_delivered", "wait_delivered too"):
-            waits.start(name, finished.wait_delivered)
-        for name in ("wait_stopped", "wait_stopped too"):
-            waits.start(name, stopping.wait_stopped)
-        for name in ("open_stream", "open_stream too"):
-            waits.start(name, connection.open_stream)
-        waits.start("open_send_stream", connection.open_send_stream)
-        self._wait_for_streams(waits, is_serving)
-        waits.start("datagrams.receive", connection.datagrams.receive)
-        for name in ("wait_closed", "wait_closed too"):
-            waits.start(name, connection.wait_closed)
-        waits.start("wait_path_changed", connection.wait_path_changed)
-        assert reading.id == 0 + (stopping.id & 1)
-        await self.link.ping()
-        await anyio.wait_all_tasks_blocked()
-        # --- all that waits for the peer to acknowledge something
-        self._darken()
-        for name in ("ping", "ping too"):
-            waits.start(name, connection.ping)
-        await anyio.wait_all_tasks_blocked()
-        while self._queue_datagrams():
-            await anyio.wait_all_tasks_blocked()
-        waits.start("datagrams.send", lambda: connection.datagrams.send(bytes(1000)))
-        await anyio.wait_all_tasks_blocked()
-        assert waits.outcomes == {}
-
-    def _queue_datagrams(self) -> int:
-        """Send DATAGRAMs until that would block; returns how many were taken."""
-        taken = 0
-        while True:
-            try:
-                self.connection.datagrams.send_nowait(bytes(1000))
-            except WOULD_BLOCK:
-                return taken
-            taken += 1
-
-    def _wait_for_streams(self, waits: Waits, is_serving: bool) -> None:
-        acceptors = self.connection.incoming_streams, self.connection.incoming_receive_streams
-        for name, acceptor in zip(("streams", "receive streams"), acceptors, strict=True):
-            waits.start(name, self._serving(acceptor) if is_serving else acceptor.receive)
-
-    def _serving(self, acceptor: Any) -> Call:
-        async def handle(stream: Any) -> None:
-            """Done at once."""
-
-        return lambda: acceptor.serve(handle)
-
-    def _darken(self) -> None:
-        """What this end sends is lost, and so it hears nothing any more."""
-        self.unheard_since = anyio.current_time()
-        if self.connection._configuration.is_client:
-            self.relay.is_dark_up = True
-        else:
-            self.relay.is_dark_down = True
-
-
-def roles(face: Face, both: Meeting, role: str) -> Waiter:
-    """The end that waits."""
-    ends = (both.client, both.server) if role == "client" else (both.server, both.client)
-    return Waiter(face, *ends, both.relay)
-
 
 per_face = pytest.mark.parametrize("face", NATIVE, ids=repr)
 per_role = pytest.mark.parametrize("role", ["client", "server"])
 per_end = pytest.mark.parametrize("deed", ENDS, ids=lambda deed: str(deed.name))
 
 
-def check_error(face: Face, deed: Deed, error: Any, where: str) -> None:
-    """The right error of this face, with what the peer said."""
-    library = quicio.trio if isinstance(face, TrioFace) else quicio
-    assert type(error) is getattr(library, deed.error), f"{where}: {error!r}"
-    assert isinstance(error, trio.BrokenResourceError if library is quicio.trio else anyio.BrokenResourceError)
-    reason = error.reason
-    assert reason is not None, where
-    assert error.code == reason.code == deed.code, where
-    assert (reason.is_application, reason.by_peer, reason.reason) == (deed.is_application, deed.by_peer, deed.reason)
+def whole_table() -> list[Any]:
+    """Each face in both roles, taking the peer's streams in both ways; where time is real, in a way for each role."""
+    return [
+        pytest.param(face, role, is_serving, id=f"{face}-{role}-{'serve' if is_serving else 'receive'}")
+        for face in NATIVE
+        for role in ("client", "server")
+        for is_serving in (False, True)
+        if is_virtual(face) or is_serving == (role == "server")
+    ]
 
 
-def check_time(face: Face, deed: Deed, seconds: float, where: str) -> None:
-    """Within the documented time of the deed."""
-    least, most = deed.within
-    slack = SLACK if is_virtual(face) else REAL_SLACK
-    assert least - SLACK <= seconds <= most + slack, f"{where}: after {seconds:.3f} s"
-
-
-@per_face
-@per_role
+@pytest.mark.parametrize(("face", "role", "is_serving"), whole_table())
 @per_end
-@pytest.mark.parametrize("is_serving", [False, True], ids=["receive", "serve"])
 def test_each_wait_ends_with_an_error_of_its_own(face: Face, role: str, deed: Deed, is_serving: bool) -> None:
     async def main() -> None:
         async with meeting(face, DELAY, client=LIMITS, server=LIMITS) as both, anyio.create_task_group() as group:
@@ -301,5 +81,218 @@ def test_each_wait_ends_with_an_error_of_its_own(face: Face, role: str, deed: De
             assert len({id(error) for error in errors}) == len(errors) >= 15
             for channel in waiter.streams.values():
                 await channel.stream.aclose()
+
+    run(face, main)
+
+
+# --- what came before ----------------------------------------------------------------------------------------------------
+
+
+@per_face
+@per_role
+@per_end
+def test_what_came_before_stays_readable(face: Face, role: str, deed: Deed) -> None:
+    """Data, a FIN, a stream that nobody has accepted and a DATAGRAM: all of it can be taken after the end (rule R5)."""
+
+    async def main() -> None:
+        async with meeting(face, DELAY, client=LIMITS, server=LIMITS) as both:
+            waiter = roles(face, both, role)
+            await waiter.link.ping()
+            waiter.connection.change_connection_id()
+            mine = await waiter.link.open()
+            await mine.send(b"?")
+            theirs = await waiter.peer.accept()
+            await theirs.send(b"cut off")
+            whole, partial = [await waiter.peer.open() for _ in range(2)]
+            await whole.send(b"whole")
+            await whole.finish()
+            await partial.send(b"partial")
+            await waiter.peer.send_datagram(b"message")
+            await waiter.peer.ping()  # all of it has arrived
+            waiter._darken()
+            async with anyio.create_task_group() as group:
+                pinging = Waits(group)
+                pinging.start("ping", waiter.connection.ping)  # what a stateless reset answers
+                await anyio.wait_all_tasks_blocked()
+                deed.do(waiter.peer, both.relay)
+                assert await waiter.link.closed() is waiter.connection.close_reason
+            assert await waiter.link.receive_datagram() == b"message"
+            assert await mine.receive() == b"cut off"
+            accepted = {stream.stream.id: stream for _ in range(2) if (stream := await _accept(waiter.link))}
+            assert [await accepted[number].receive() for number in sorted(accepted)] == [b"whole", b"partial"]
+            end, cut = (accepted[number] for number in sorted(accepted))
+            assert await end.receive() == b""  # the FIN is there
+            for stream in (cut, mine):
+                for _ in range(2):
+                    with pytest.raises(quicio.ConnectionLost) as caught:
+                        await stream.receive()
+                    check_error(face, deed, caught.value, "receive")
+            for stream in (mine, end, cut):
+                await _aclose(stream)
+
+    run(face, main)
+
+
+async def _accept(link: Link) -> Any:
+    return await link.accept()
+
+
+async def _aclose(channel: Any) -> None:
+    await channel.stream.aclose()
+
+
+# --- a graceful end that is under way ------------------------------------------------------------------------------------
+
+
+@per_face
+@per_role
+@per_end
+def test_a_graceful_end_under_way_tells_what_was_not_delivered(face: Face, role: str, deed: Deed) -> None:
+    """It does not wait out its `linger` when the peer is gone."""
+
+    async def main() -> None:
+        patient = {**LIMITS, "linger": 30.0}
+        async with meeting(face, DELAY, client=patient, server=patient) as both, anyio.create_task_group() as group:
+            waiter = roles(face, both, role)
+            await waiter.link.ping()
+            waiter.connection.change_connection_id()
+            waits = Waits(group)
+            stream = await waiter.clog("clogged")
+            waits.start("aclose", waiter.connection.aclose)
+            await anyio.wait_all_tasks_blocked()
+            assert waits.outcomes == {}
+            waiter._darken()
+            with pytest.raises(WOULD_BLOCK):
+                while True:
+                    waiter.connection.datagrams.send_nowait(bytes(1000))  # what a stateless reset answers
+            start = anyio.current_time()
+            deed.do(waiter.peer, both.relay)
+            await waits.all_ended()
+            library = quicio.trio if isinstance(face, TrioFace) else quicio
+            error = waits.outcomes["aclose"]
+            assert type(error) is library.NotDelivered
+            assert (error.reason, error.code) == (waiter.connection.close_reason, deed.code)
+            check_time(face, deed, waits.times["aclose"] - start, "aclose")
+            await stream.aclose()
+
+    run(face, main)
+
+
+# --- rebinding -----------------------------------------------------------------------------------------------------------
+
+
+@per_face
+@per_role
+def test_after_a_rebind_the_waits_go_on_and_end_well(face: Face, role: str) -> None:
+    """The client's address changes under waits of either end; what they wait for comes, in the new path's time."""
+
+    async def main() -> None:
+        async with meeting(face, DELAY, client=LIMITS, server=LIMITS) as both, anyio.create_task_group() as group:
+            waiter = roles(face, both, role)
+            waits = Waits(group)
+            await waiter.wait_everywhere(waits, False)
+            both.relay.rebind()
+            both.relay.is_dark_up = both.relay.is_dark_down = False
+            await Answers(waiter, waits).give()
+            if role == "server":
+                assert waits.outcomes["wait_path_changed"] == both.relay.address
+            waiter.peer.close(0, "")
+            await waits.all_ended()
+            reason = waiter.connection.close_reason
+            assert waits.outcomes["wait_closed"] is waits.outcomes["wait_closed too"] is reason
+            for name in ("send", "wait_delivered", "wait_delivered too", "datagrams.send"):
+                assert waits.outcomes[name] is None, name
+            assert waits.outcomes["send_some"] == 1
+            assert waits.outcomes["receive"] == b"answer"
+            assert waits.outcomes["wait_stopped"] == waits.outcomes["wait_stopped too"] == 9
+            assert waits.outcomes["datagrams.receive"] == b"message"
+            assert waits.outcomes["ping"] > 0
+            if role == "client":  # its own address has not changed, nor has the server's
+                assert isinstance(waits.outcomes["wait_path_changed"], quicio.ClosedByPeer)
+            opened = [
+                waits.outcomes[name]
+                for name in ("open_stream", "open_stream too", "open_send_stream", "streams", "receive streams")
+            ]
+            assert not any(isinstance(stream, Exception) for stream in opened)
+            for stream in [*opened, *(channel.stream for channel in waiter.streams.values())]:
+                await stream.aclose()
+
+    run(face, main)
+
+
+class Answers:
+    """The peer gives all who wait what they wait for."""
+
+    def __init__(self, waiter: Waiter, waits: Waits) -> None:
+        self.waiter = waiter
+        self.waits = waits
+        self.peer = waiter.peer
+
+    async def give(self) -> None:
+        """All but the end of the connection, and the new path of a client, which never comes."""
+        by_id = {channel.stream.id: name for name, channel in self.waiter.streams.items()}
+        async with anyio.create_task_group() as group:
+            for _ in range(BIDIRECTIONAL):
+                stream = await _accept(self.peer)
+                name = by_id[stream.stream.id]
+                if name == "receive":
+                    await stream.send(b"answer")
+                elif name == "wait_stopped":
+                    stream.stop(9)
+                else:
+                    group.start_soon(self._read, stream)
+                    continue
+                await self._let_another_open(name, stream)
+            uni = await self.peer.accept(is_unidirectional=True)
+            await self._let_another_open("uni", uni)
+            await self._open_streams()
+            await self.peer.send_datagram(b"message")
+            await self._until_all_but("wait_closed", "wait_closed too", "wait_path_changed")
+            group.cancel_scope.cancel()
+
+    async def _read(self, stream: Any) -> None:
+        async with stream.stream:
+            while await stream.receive():
+                pass
+
+    async def _let_another_open(self, name: str, stream: Any) -> None:
+        """Both ends close a stream that was waited on, which returns its place under the limit."""
+        while name in self.waits.names and name not in self.waits.outcomes:
+            await self.peer.ping()
+        for channel in (self.waiter.streams[name], stream):
+            await _aclose(channel)
+
+    async def _open_streams(self) -> None:
+        for is_unidirectional in (False, True):
+            channel = await self.peer.open(is_unidirectional=is_unidirectional)
+            await channel.send(b"x")
+            await _aclose(channel)
+
+    async def _until_all_but(self, *names: str) -> None:
+        wanted = set(self.waits.names) - set(names)
+        while not wanted <= set(self.waits.outcomes):
+            await self.peer.ping()
+
+
+# --- moving --------------------------------------------------------------------------------------------------------------
+
+
+@per_face
+@per_end
+def test_moving_to_another_address_ends_with_the_connection(face: Face, deed: Deed) -> None:
+    async def main() -> None:
+        async with meeting(face, DELAY, client=LIMITS, server=LIMITS) as both, anyio.create_task_group() as group:
+            waiter = roles(face, both, "client")
+            await waiter.link.ping()
+            waits = Waits(group)
+            waiter._darken()
+            waits.start("migrate", waiter.connection.migrate)
+            await anyio.wait_all_tasks_blocked()
+            assert waits.outcomes == {}
+            start = waiter.unheard_since if deed.is_silent else anyio.current_time()
+            deed.do(waiter.peer, both.relay)
+            await waits.all_ended()
+            check_error(face, deed, waits.outcomes["migrate"], "migrate")
+            check_time(face, deed, waits.times["migrate"] - start, "migrate")
 
     run(face, main)

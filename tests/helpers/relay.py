@@ -6,6 +6,7 @@ sent to the old one is lost, as when a NAT has forgotten a flow.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ class Relay:
         self.delay = delay
         self.is_dark_up = False  # nothing reaches the server
         self.is_dark_down = False  # nothing reaches the client
+        self.left_down = math.inf  # datagrams that the client may still get
+        self._is_closed = False
         self._group = group
         self._client: Any = None
         self._server = (HOST, server_port)
@@ -52,7 +55,7 @@ class Relay:
         old.close()
 
     async def _keep_reading_front(self) -> None:
-        while True:
+        while not self._is_closed:
             await anyio.wait_readable(self._front)
             for data, sender in _drain(self._front):
                 self._client = sender
@@ -60,14 +63,15 @@ class Relay:
                     self._pass_on(self._send_up, data)
 
     async def _keep_reading_back(self) -> None:
-        while True:
+        while not self._is_closed:
             try:
                 await anyio.wait_readable(self._back)
             except anyio.ClosedResourceError:  # rebound
                 await anyio.lowlevel.checkpoint()
                 continue
             for data, _ in _drain(self._back):
-                if not self.is_dark_down:
+                self.left_down -= 1
+                if not self.is_dark_down and self.left_down >= 0:
                     self._pass_on(self._send_down, data)
 
     def _pass_on(self, send: Any, data: bytes) -> None:
@@ -88,6 +92,7 @@ class Relay:
 
     def close(self) -> None:
         """Give the sockets back."""
+        self._is_closed = True
         for sock in (self._front, self._back):
             anyio.notify_closing(sock)
             sock.close()
@@ -101,14 +106,15 @@ def _open() -> socket.socket:
 
 
 def _drain(source: socket.socket) -> list[tuple[bytes, Any]]:
-    found = []
-    while True:
+    found: list[tuple[bytes, Any]] = []
+    while source.fileno() >= 0:  # closed while its reader was being woken
         try:
             found.append(source.recvfrom(65535))
         except BlockingIOError:
-            return found
+            break
         except ConnectionError:
             continue  # ICMP: the other end is gone, as its peer will find out by itself
+    return found
 
 
 @asynccontextmanager
