@@ -3,7 +3,7 @@
     python tests/scenarios/soak.py --seeds 0:500 --loss 0.02
 
 Each seed is one connection whose options (Retry, versions, ECN, key updates, another connection ID, another address, a narrow
-path, who closes) follow from the seed. A failure prints its seed; the same seed with the same loss gives the same run. Beyond
+path, who closes, whether the client comes back with a ticket and early data) follow from the seed. A failure prints its seed; the same seed with the same loss gives the same run. Beyond
 what `World` checks after each step: both directions arrive byte by byte, a driver is never asked to wake up over and over at
 one time, both sides terminate, and both endpoints forget the connection without a trace.
 """
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from quicio.quic.connection import QuicConnection
 from quicio.quic.endpoint import Incoming, retry_under_load
+from quicio.quic.sessions import SessionStore
 from quicio.quic.wire.constants import VERSION_1, VERSION_2
 from sim.links import Mtu, Nat
 from sim.stages import rough
@@ -53,6 +54,7 @@ class Soak:
         rough_links = {"reorder": 0.05, "duplicate": 0.03, "corrupt": corrupt}
         ecn = seed % 5 != 0
         self.nat = Nat(CLIENT_ADDRESS)
+        self.store = SessionStore()
         narrow = [Mtu(1300)] if seed % 6 == 4 else []
         self.world = World(
             seed,
@@ -65,8 +67,15 @@ class Soak:
                 "idle_timeout": 60.0,
                 "handshake_timeout": 60.0,
                 "keep_alive": 1.0,
+                "session_store": self.store,
             },
-            server={"supported_versions": server_versions, "ecn": ecn, "idle_timeout": 60.0, "handshake_timeout": 60.0},
+            server={
+                "supported_versions": server_versions,
+                "ecn": ecn,
+                "idle_timeout": 60.0,
+                "handshake_timeout": 60.0,
+                "accept_early_data": seed % 8 != 6,
+            },
             policy=retry_all if seed % 4 == 1 else retry_under_load,
         )
         self._time = -1.0
@@ -97,10 +106,36 @@ class Soak:
             if bytes(peer.data[stream_id]) != data:
                 raise SimulationError(f"seed {self.seed}: stream {stream_id} arrived changed")
         self._until(lambda: not any(peer.connection.has_unacknowledged_data() for peer in (client, server)), 120.0)
+        self._end(client, server)
+        if self.seed % 4 != 3:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """The client resumes, with early data if it may; with its token, or a Retry; and all of it arrives once."""
+        world = self.world
+        count = len(world.accepted)
+        client = world.connect()
+        stream = self._start_early(client, world.simulation.random.randrange(30_000))
+        world.flush()
+        self._until(lambda: client.connection.is_handshake_confirmed and len(world.accepted) > count, 60.0)
+        server = next(peer for peer in world.accepted[count:] if peer.connection.is_handshake_confirmed)
+        self._until(lambda: stream[0] in server.finished, 120.0)
+        if bytes(server.data[stream[0]]) != stream[1]:
+            raise SimulationError(f"seed {self.seed}: early stream {stream[0]} arrived changed")
+        self._until(lambda: not client.connection.has_unacknowledged_data(), 120.0)
+        self._end(client, server)
+
+    def _start_early(self, client: Peer, size: int) -> tuple[int, bytes]:
+        data = self.world.simulation.random.randbytes(size)
+        stream_id = client.connection.get_next_available_stream_id()
+        client.connection.send_stream_data(stream_id, data, end_stream=True)
+        return stream_id, data
+
+    def _end(self, client: Peer, server: Peer) -> None:
         closer, other = (client, server) if self.seed % 2 else (server, client)
         closer.connection.close(7, reason_phrase="done")
         self._until(lambda: closer.connection.is_terminated and other.connection.is_terminated, 200.0)
-        for host in (world.client, world.server):
+        for host in (self.world.client, self.world.server):
             self._check_forgotten(host)
 
     def _start(self, sender: Peer, receiver: Peer, size: int) -> tuple[Peer, int, bytes]:
