@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import socket as socket_module
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import anyio
 from anyio import TypedAttributeProvider
-from anyio.abc import AsyncResource, ByteStreamConnectable, SocketAttribute
+from anyio.abc import AsyncResource, ByteStreamConnectable
 from anyio.lowlevel import checkpoint
-from anyio.streams.tls import TLSAttribute
 
 from quicio.anyio.acceptor import Acceptor
 from quicio.anyio.application import Application
-from quicio.anyio.attributes import QuicAttribute
+from quicio.anyio.attributes import ConnectionAttributes
 from quicio.anyio.datagrams import Datagrams
 from quicio.anyio.driver import Driver
 from quicio.anyio.lifetime import is_cancellation
@@ -38,7 +37,6 @@ from quicio.anyio.stream_table import StreamTable
 from quicio.errors import Address, CloseReason, NotDelivered
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.statistics import ConnectionStatistics
-from quicio.tls.constants import CipherSuite
 
 __all__ = ["BaseConnection", "Connection", "HandshakeInfo"]
 
@@ -75,8 +73,8 @@ class BaseConnection(TypedAttributeProvider):
         self._configuration = configuration
         self._codes = configuration.codes
         self._owns_socket = owns_socket
-        self._attributes = self._collect_attributes()
         self._table = table = StreamTable(link, configuration)
+        self._attributes = ConnectionAttributes(link, table, configuration)
         both, one = self.stream_types
         #: acceptors of the peer's streams, in both directions and in one
         self.acceptors: tuple[Acceptor[Any], Acceptor[Any]] = (
@@ -114,8 +112,7 @@ class BaseConnection(TypedAttributeProvider):
 
     def statistics(self) -> ConnectionStatistics:
         """Counters and measurements as of now."""
-        known = self._link.quic.statistics()
-        return replace(known, datagrams_dropped=known.datagrams_dropped + self._table.datagrams_dropped)
+        return self._attributes.statistics()
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """Key material of `length` bytes for other protocols (RFC 8446 §7.5)."""
@@ -229,46 +226,6 @@ class BaseConnection(TypedAttributeProvider):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.leave(error)
-
-    # --- attributes --------------------------------------------------------------------------------------------------
-
-    def _collect_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        quic = self._link.quic
-        handshake = self._handshake
-
-        def chain() -> tuple[Any, ...]:
-            return tuple(quic.tls.peer_certificates)
-
-        def leaf() -> Any:
-            certificates = chain()
-            return certificates[0] if certificates else None
-
-        return {
-            QuicAttribute.alpn: lambda: handshake().alpn_protocol,
-            QuicAttribute.version: lambda: quic.version,
-            QuicAttribute.cipher: lambda: CipherSuite(cast(int, quic.tls.cipher_suite)).name,
-            QuicAttribute.peer_certificate: leaf,
-            QuicAttribute.peer_certificate_chain: chain,
-            QuicAttribute.server_name: lambda: quic.tls.server_name,
-            QuicAttribute.resumed: lambda: handshake().session_resumed,
-            QuicAttribute.early_data_accepted: lambda: handshake().early_data_accepted,
-            QuicAttribute.connection_id: lambda: quic.host_cid,
-            QuicAttribute.statistics: self.statistics,
-            TLSAttribute.alpn_protocol: lambda: handshake().alpn_protocol,
-            TLSAttribute.server_side: lambda: not self._configuration.is_client,
-            TLSAttribute.tls_version: lambda: "TLSv1.3",
-            SocketAttribute.family: lambda: self._link.driver.engine.family,
-            SocketAttribute.local_address: lambda: self.local_address,
-            SocketAttribute.local_port: lambda: self.local_address[1],
-            SocketAttribute.remote_address: lambda: self.remote_address,
-            SocketAttribute.remote_port: lambda: self.remote_address[1],
-        }
-
-    def _handshake(self) -> Any:
-        handshake = self._link.handshake
-        if handshake is None:
-            raise anyio.TypedAttributeLookupError("the handshake is not complete")
-        return handshake
 
 
 class Connection(BaseConnection, AsyncResource):

@@ -18,7 +18,6 @@ from typing import Any, Generic, NoReturn, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from quicio.anyio.waiting import current_waiting
 from quicio.errors import QuicError
 
 __all__ = ["Handler", "OnError", "Scope", "is_cancellation", "log_error", "serve_each"]
@@ -92,17 +91,12 @@ async def run_handler(run: Handler[T], item: T, on_error: OnError | None) -> Non
     try:
         await run(item)
     except Exception as error:
-        report(error, item, on_error)
-
-
-def report(error: Exception, item: Any, on_error: OnError | None) -> None:
-    """Do with a handler's exception what rule R7 says; call it where `error` is being handled."""
-    if is_caused_by_peer(error):
-        logger.info("the handler of %r ended: %s", item, error)
-    elif on_error is None:
-        raise error
-    else:
-        on_error(error, item)
+        if is_caused_by_peer(error):
+            logger.info("the handler of %r ended: %s", item, error)
+        elif on_error is None:
+            raise
+        else:
+            on_error(error, item)
 
 
 async def serve_each(
@@ -123,18 +117,15 @@ async def serve_each(
                 task_group.start_soon(run_handler, run, item, None)
     crash: Exception | None = None
     end: Exception | None = None
-    async with current_waiting().task_group() as group:
+    async with anyio.create_task_group() as group:
 
         async def guarded(item: T) -> None:
             nonlocal crash
             try:
-                await run(item)
+                await run_handler(run, item, on_error)
             except Exception as error:
-                try:
-                    report(error, item, on_error)
-                except Exception as raised:
-                    crash = crash or raised
-                    group.cancel_scope.cancel()
+                crash = crash or error
+                group.cancel_scope.cancel()
 
         try:
             while True:

@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +19,7 @@ import anyio
 
 from quicio.anyio.application import Application
 from quicio.anyio.closing import connect_error, lost_error
+from quicio.anyio.gate import Gate
 from quicio.errors import Address, CloseReason
 from quicio.quic.events import (
     ConnectionClosing,
@@ -60,16 +60,16 @@ class Link:
         self.reason: CloseReason | None = None  # set when the connection has ended
         self.cause: BaseException | None = None  # a failure of the driver
         self.is_closed: bool = False  # closed on this side, by its user
-        self.settled: anyio.Event = anyio.Event()  # the handshake is complete, or the connection has ended
-        self.usable: anyio.Event = anyio.Event()  # the same, or a server has early data
-        self.ended: anyio.Event = anyio.Event()
-        self.terminated: anyio.Event = anyio.Event()  # the closing or draining period is over
-        self._openings: tuple[deque[_Opening], deque[_Opening]] = (deque(), deque())
-        self._spare_ids: tuple[deque[int], deque[int]] = (deque(), deque())
+        self.settled: Gate = Gate()  # the handshake is complete, or the connection has ended
+        self.usable: Gate = Gate()  # the same, or a server has early data
+        self.ended: Gate = Gate()
+        self.terminated: Gate = Gate()  # the closing or draining period is over
+        self._openings: tuple[list[_Opening], list[_Opening]] = ([], [])
+        self._spare_ids: tuple[list[int], list[int]] = ([], [])
         self._pings: dict[int, tuple[anyio.Event, float]] = {}
         self._ping_times: dict[int, float] = {}
         self._next_ping = 1
-        self._path_waiters = anyio.Event()
+        self._path_waiters = Gate()
 
     # --- the driver's turn -------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Link:
                 waiter[0].set()
         elif isinstance(event, PathChanged):
             self._path_waiters.set()
-            self._path_waiters = anyio.Event()
+            self._path_waiters = Gate()
         elif isinstance(event, ConnectionTerminated):
             self.note_end()
             self.terminated.set()
@@ -235,7 +235,7 @@ class Link:
 
     def _take_id(self, is_unidirectional: bool) -> int | None:
         spare = self._spare_ids[is_unidirectional]
-        return spare.popleft() if spare else self.quic.open_stream(is_unidirectional)
+        return spare.pop(0) if spare else self.quic.open_stream(is_unidirectional)
 
     def _open_waiting(self, is_unidirectional: bool) -> None:
         openings = self._openings[is_unidirectional]
@@ -243,7 +243,7 @@ class Link:
             stream_id = self._take_id(is_unidirectional)
             if stream_id is None:
                 return
-            opening = openings.popleft()
+            opening = openings.pop(0)
             opening.stream_id = stream_id
             opening.event.set()
 

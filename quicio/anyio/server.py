@@ -26,6 +26,7 @@ from quicio.anyio.addresses import bind, resolve_local
 from quicio.anyio.application import Application
 from quicio.anyio.connection import BaseConnection, Connection
 from quicio.anyio.driver import Driver, end_drivers
+from quicio.anyio.gate import Gate
 from quicio.anyio.lifetime import Handler, OnError, Scope, leave_group, log_error, serve_each
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
@@ -52,7 +53,7 @@ class Incoming:
         self._driver = driver
         self._listener = listener
         self._is_decided = False
-        self._changed = anyio.Event()  # more of the client's packets came, or the attempt was decided on
+        self._changed = Gate()  # more of the client's packets came, or the attempt was decided on
         self.connection: BaseConnection | None = None  # once accepted
 
     @property
@@ -111,7 +112,7 @@ class Incoming:
 
     def _on_change(self) -> None:
         self._changed.set()
-        self._changed = anyio.Event()
+        self._changed = Gate()
 
     def accept(self, configuration: QuicConfiguration | None = None) -> AbstractAsyncContextManager[Connection]:
         """Accept: `async with incoming.accept() as connection:` does the handshake and ends the connection by rule R4.

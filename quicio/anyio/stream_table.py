@@ -21,6 +21,7 @@ from typing import Any, Final
 import anyio
 
 from quicio.anyio.application import Application
+from quicio.anyio.gate import Gate
 from quicio.anyio.halves import REJECTED, ReceivingHalf, SendingHalf
 from quicio.anyio.link import Link
 from quicio.anyio.mailbox import Mailbox
@@ -104,17 +105,7 @@ class StreamTable(Application):
         self.send_buffer: int = configuration.send_buffer
         self._taken = 0  # bytes taken since the driver was last asked to send credit
         self._taken_limit = min(configuration.max_data, configuration.max_stream_data) // GRANTS_PER_WINDOW
-        self._all_delivered = anyio.Event()
-        self._handlers: dict[type[QuicEvent], Callable[[Any], None]] = {
-            StreamDataReceived: self._on_data,
-            StreamWritable: self._on_writable,
-            StreamDelivered: self._on_delivered,
-            StreamReset: self._on_reset,
-            StopSendingReceived: self._on_stop_sending,
-            DatagramFrameReceived: self._on_datagram,
-            DatagramWritable: self._on_datagram_writable,
-            EarlyDataRejected: self._on_early_data_rejected,
-        }
+        self._all_delivered = Gate()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -185,9 +176,9 @@ class StreamTable(Application):
     # --- events ------------------------------------------------------------------------------------------------------
 
     def handle_event(self, event: QuicEvent) -> None:
-        handler = self._handlers.get(type(event))
+        handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(event)
+            handler(self, event)
 
     def _on_data(self, event: StreamDataReceived) -> None:
         state = self._peer_stream(event.stream_id)
@@ -278,7 +269,7 @@ class StreamTable(Application):
                 state.sending.close()
         self.link.driver.settle()
         while self.undelivered and self.link.reason is None:
-            self._all_delivered = anyio.Event()
+            self._all_delivered = Gate()
             await self._all_delivered.wait()
 
     def undelivered_count(self) -> int:
@@ -308,3 +299,15 @@ class StreamTable(Application):
         self.link.driver.drain_after_sending(self.link)
         self.link.driver.settle()
         await self._datagram_room.wait()
+
+
+_HANDLERS: Final[dict[type[QuicEvent], Callable[[StreamTable, Any], None]]] = {
+    StreamDataReceived: StreamTable._on_data,
+    StreamWritable: StreamTable._on_writable,
+    StreamDelivered: StreamTable._on_delivered,
+    StreamReset: StreamTable._on_reset,
+    StopSendingReceived: StreamTable._on_stop_sending,
+    DatagramFrameReceived: StreamTable._on_datagram,
+    DatagramWritable: StreamTable._on_datagram_writable,
+    EarlyDataRejected: StreamTable._on_early_data_rejected,
+}

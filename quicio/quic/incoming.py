@@ -120,7 +120,9 @@ class Incoming:
     def accept(self, configuration: QuicConfiguration | None = None) -> QuicConnection:
         """Make the connection, with the listener's configuration or another one."""
         self._decide()
-        return self._endpoint.accept(self, configuration)
+        connection = self._endpoint.accept(self, configuration)
+        self._received.datagrams = []  # the connection has read them; who keeps this object shall not keep them
+        return connection
 
     def retry(self) -> None:
         """Have the client prove its address first, at the cost of a round trip; it then comes again, validated.
