@@ -53,6 +53,8 @@ class Race(Generic[T]):
     async def run(self, addresses: Sequence[Address]) -> T | None:
         """What the first attempt to succeed has returned; None when all have failed, as `failures` tells."""
         self._order = list(addresses)
+        if len(addresses) == 1:
+            return await self._run_alone(addresses[0])
         try:
             async with anyio.create_task_group() as group:
                 for address in addresses:
@@ -74,6 +76,14 @@ class Race(Generic[T]):
     def failures(self) -> list[tuple[Address, Exception]]:
         """The addresses that were tried, in that order, with what came of it."""
         return [(address, self._failures[address]) for address in self._order if address in self._failures]
+
+    async def _run_alone(self, address: Address) -> T | None:
+        """One address has no rivals, and needs no tasks."""
+        try:
+            return await self._attempt(address)
+        except (ConnectError, OSError) as error:
+            self._failures[address] = error
+            return None
 
     async def _run(self, address: Address, has_failed: anyio.Event, scope: anyio.CancelScope) -> None:
         try:

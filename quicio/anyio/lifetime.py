@@ -18,6 +18,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from quicio.anyio.waiting import current_waiting
 from quicio.errors import QuicError
 
 __all__ = ["Handler", "OnError", "Scope", "is_cancellation", "log_error", "serve_each"]
@@ -91,12 +92,17 @@ async def run_handler(run: Handler[T], item: T, on_error: OnError | None) -> Non
     try:
         await run(item)
     except Exception as error:
-        if is_caused_by_peer(error):
-            logger.info("the handler of %r ended: %s", item, error)
-        elif on_error is None:
-            raise
-        else:
-            on_error(error, item)
+        report(error, item, on_error)
+
+
+def report(error: Exception, item: Any, on_error: OnError | None) -> None:
+    """Do with a handler's exception what rule R7 says; call it where `error` is being handled."""
+    if is_caused_by_peer(error):
+        logger.info("the handler of %r ended: %s", item, error)
+    elif on_error is None:
+        raise error
+    else:
+        on_error(error, item)
 
 
 async def serve_each(
@@ -117,15 +123,18 @@ async def serve_each(
                 task_group.start_soon(run_handler, run, item, None)
     crash: Exception | None = None
     end: Exception | None = None
-    async with anyio.create_task_group() as group:
+    async with current_waiting().task_group() as group:
 
         async def guarded(item: T) -> None:
             nonlocal crash
             try:
-                await run_handler(run, item, on_error)
+                await run(item)
             except Exception as error:
-                crash = crash or error
-                group.cancel_scope.cancel()
+                try:
+                    report(error, item, on_error)
+                except Exception as raised:
+                    crash = crash or raised
+                    group.cancel_scope.cancel()
 
         try:
             while True:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, ByteStream
@@ -39,6 +39,9 @@ class Priority:
     def __post_init__(self) -> None:
         if not 0 <= self.urgency <= 7:
             raise ValueError("urgency must be between 0 and 7 (RFC 9218 §4.1)")
+
+
+DEFAULT_PRIORITY: Final = Priority()
 
 
 class StreamFace:
@@ -112,7 +115,7 @@ class SendFace(StreamFace):
         super().__init__(table, state, attributes)
         assert state.sending is not None
         self._sending: SendingHalf = state.sending
-        self._priority = Priority()
+        self._priority = DEFAULT_PRIORITY
 
     @property
     def priority(self) -> Priority:

@@ -2,9 +2,11 @@
 
 Rule R1 asks every `async def` for a cancellation check before any effect and for one yield. anyio's own words for that look
 the backend up at each call and, for a wait, make an event around an event; with ten of them in a request they cost more than
-its packets do. Here the backend is looked up once, for a driver or a mailbox, and both things are what the loop itself has:
+its packets do. Here the backend is looked up once, for a driver or a mailbox, and these things are what the loop itself has:
 
 - `checkpoint()` yields once and raises when the task is cancelled: on asyncio a bare `yield` to the loop, on trio its own.
+- `task_group()` is one for tasks that handle their exceptions themselves: anyio's own groups give every task a scope and an
+  event, which costs more than a task does where a nursery needs neither.
 - `waiter()` is one wait of one task, made when it has to wait: a future on asyncio, a parked task on trio. `await` it, and
   `wake()` it from the driver's turn. Awaiting it is a checkpoint, so a call that waits needs no other.
 
@@ -19,7 +21,10 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from anyio import create_task_group
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -41,10 +46,22 @@ class Waiter(Awaitable[None]):
         raise RuntimeError("a waiter must define set_result()")
 
 
+class Group(Protocol):
+    """What a task group and a nursery have in common."""
+
+    @property
+    def cancel_scope(self) -> Any:
+        """The scope of its tasks."""
+
+    def start_soon(self, work: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Run `work(*arguments)` in a task."""
+
+
 class Waiting:
     """How tasks yield and wait on one event loop."""
 
     checkpoint: Callable[[], Awaitable[None]]
+    task_group: Callable[[], AbstractAsyncContextManager[Group]]
     waiter: Callable[[], Waiter]
     now: Callable[[], float]
 
@@ -61,6 +78,7 @@ class AsyncioWaiting(Waiting):
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
         self.checkpoint = yield_once
+        self.task_group = create_task_group
         self.waiter = loop.create_future  # type: ignore[assignment]  # a future has what a waiter has
         self.now = loop.time
 
@@ -71,6 +89,7 @@ class TrioWaiting(Waiting):
     def __init__(self, trio: Any) -> None:
         lowlevel = trio.lowlevel
         self.checkpoint = lowlevel.checkpoint
+        self.task_group = trio.open_nursery
         self.waiter = lambda: ParkedTask(lowlevel)
         self.now = trio.current_time
 

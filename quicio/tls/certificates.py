@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -52,6 +53,7 @@ from quicio.tls.signatures import PrivateKey
 
 MAX_CHAIN_DEPTH: Final = 9  # intermediates between a leaf and its trust anchor; a peer cannot send more
 MAX_NAMES_TOLD: Final = 5  # of a certificate, in an error
+TRUST_FILES_KEPT: Final = 8  # contents of trust files that are remembered parsed
 
 _PEM_MARK: Final = b"-----BEGIN "
 _SERVER_USAGES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
@@ -132,7 +134,7 @@ def load_trust(
     certificates: list[x509.Certificate] = []
     sources: list[str] = []
     if cafile is not None:
-        certificates += load_certificate_chain(Path(cafile).read_bytes(), name=str(cafile))
+        certificates += _authorities(Path(cafile).read_bytes(), str(cafile))
         sources.append(f"file {cafile}")
     if capath is not None:
         found = parse_authorities(read_certificate_folder(Path(capath)))
@@ -141,9 +143,15 @@ def load_trust(
         certificates += found
         sources.append(f"folder {capath}")
     if cadata is not None:
-        certificates += load_certificate_chain(cadata, name="cadata")
+        certificates += _authorities(bytes(cadata), "cadata")
         sources.append("cadata")
     return TrustStore(tuple(certificates), " and ".join(sources)) if sources else None
+
+
+@lru_cache(maxsize=TRUST_FILES_KEPT)
+def _authorities(data: bytes, name: str) -> tuple[x509.Certificate, ...]:
+    """As `load_certificate_chain`, remembered by content: many connections trust one file, and a changed file is another."""
+    return tuple(load_certificate_chain(data, name=name))
 
 
 def system_trust(environment: Environment) -> TrustStore:

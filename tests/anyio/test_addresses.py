@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
+import anyio
 import pytest
 
 from quicio.anyio.addresses import bind, open_towards, resolve, resolve_local
@@ -16,6 +18,22 @@ async def test_numeric_addresses_and_objects() -> None:
     assert await resolve("127.0.0.1", 443) == [("127.0.0.1", 443)]
     assert await resolve(IPv4Address("127.0.0.1"), 443) == [("127.0.0.1", 443)]
     assert await resolve("::1", 443) == [("::1", 443)]
+
+
+async def test_a_numeric_address_does_not_ask_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        raise OSError("asked")
+
+    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    assert await resolve("127.0.0.1", 443) == [("127.0.0.1", 443)]
+    assert await resolve("0:0::1", 443) == [("::1", 443)]
+    for host in ("localhost", "fe80::1%1"):  # what a zone means only the system knows
+        with pytest.raises(ConnectError, match="asked"):
+            await resolve(host, 443)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await resolve("127.0.0.1", 443)
+    assert scope.cancelled_caught
 
 
 async def test_each_address_once_and_none_is_an_error() -> None:

@@ -78,6 +78,23 @@ async def test_when_all_fail_each_is_told_in_the_order_of_trying() -> None:
 
 
 @pytest.mark.anyio
+async def test_one_address_is_tried_in_the_callers_own_task() -> None:
+    tasks: list[int] = []
+    discarded: list[str] = []
+
+    async def attempt(address: Address) -> str:
+        tasks.append(anyio.get_current_task().id)
+        return "alone"
+
+    assert await Race(attempt, discarded.append).run([SIX[0]]) == "alone"
+    assert tasks == [anyio.get_current_task().id]
+    refused = ConnectError("refused")
+    race = Race(Attempts({FOUR[0]: refused}), discarded.append)
+    assert await race.run([FOUR[0]]) is None
+    assert race.failures == [(FOUR[0], refused)]
+
+
+@pytest.mark.anyio
 async def test_a_mistake_leaves_as_itself() -> None:
     mistake = ValueError("wrong")
     attempts = Attempts({SIX[0]: mistake, FOUR[0]: "four"})
@@ -95,7 +112,7 @@ async def test_who_wins_while_the_race_is_cancelled_is_undone() -> None:
             scope.cancel()
             return "won"
 
-        await Race(attempt, discarded.append).run([SIX[0]])
+        await Race(attempt, discarded.append).run([SIX[0], FOUR[0]])
     assert scope.cancelled_caught
     assert discarded == ["won"]
 

@@ -428,6 +428,21 @@ def test_no_trust_given() -> None:
     assert load_trust() is None
 
 
+def test_a_trust_file_is_parsed_once_and_a_changed_one_anew(tmp_path: Path) -> None:
+    file = tmp_path / "trust.pem"
+    one, two = (make_authority(kind).certificate for kind in ("p256", "ed25519"))
+    file.write_bytes(one.public_bytes(Encoding.PEM))
+    first, again = load_trust(cafile=file), load_trust(cafile=str(file))
+    assert first is not None
+    assert again is not None
+    assert first.certificates == (one,)
+    assert again.certificates[0] is first.certificates[0]
+    file.write_bytes(two.public_bytes(Encoding.PEM))
+    changed = load_trust(cafile=file)
+    assert changed is not None
+    assert changed.certificates == (two,)
+
+
 def test_trust_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_trust(cafile=tmp_path / "nowhere.pem")
