@@ -149,6 +149,8 @@ class Parts:
         """
         self.keys.discard(EPOCH_ZERO_RTT)
         self._take_back_early_packets(now)
+        early = self.loss.spaces[APPLICATION]
+        early.rejected_below = early.next_number
         self.streams.on_early_data_rejected()
         self.datagrams.on_parameters(0)
         if not is_resent:

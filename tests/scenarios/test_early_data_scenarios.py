@@ -17,7 +17,7 @@ from quicio.quic.endpoint import Incoming
 from quicio.quic.events import EarlyDataRejected, HandshakeCompleted, ProtocolNegotiated, StreamDataReceived
 from quicio.quic.packet import QuicErrorCode
 from quicio.quic.sessions import SessionStore
-from quicio.quic.wire.constants import PROTOCOL_VIOLATION, VERSION_1, VERSION_2
+from quicio.quic.wire.constants import APPLICATION, PROTOCOL_VIOLATION, VERSION_1, VERSION_2, QuicConnectionError
 from quicio.tls.constants import CipherSuite, Group
 from quicio.tls.issuing import SealedTickets, StrikeRegister
 from quicio.tls.tickets import SessionTicket
@@ -296,6 +296,18 @@ def test_rejected_early_data_is_sent_again(name: str) -> None:
     assert not server.connection.has_early_data(0)
     assert stream_bytes(peer, "ONE_RTT") >= len(DATA)
     assert [event.is_resent for event in peer.of_type(EarlyDataRejected)] == [True]
+
+
+def test_a_server_that_acknowledges_what_it_has_rejected() -> None:
+    """Row 6: the numbers of rejected 0-RTT packets are remembered as such (RFC 9001 §4.6.2)."""
+    world = World(7, server={"accept_early_data": True})
+    ticket = first_connection(world)
+    REJECTIONS["early data is off"].change(world)
+    peer = start(world, ticket)
+    finish(world, peer)
+    with pytest.raises(QuicConnectionError, match="0-RTT") as caught:
+        peer.connection._parts.loss.on_ack(APPLICATION, [0, 1], 0.0, None, world.now)
+    assert caught.value.error_code == PROTOCOL_VIOLATION
 
 
 def test_other_application_protocol() -> None:

@@ -202,6 +202,8 @@ class LossDetection(Component):
             raise QuicConnectionError(PROTOCOL_VIOLATION, ACK, "ACK of a packet that was never sent")
         if state.skipped and state.covers_skipped(ranges):
             raise QuicConnectionError(PROTOCOL_VIOLATION, ACK, "ACK of a packet number that was skipped")
+        if ranges[-2] < state.rejected_below:  # RFC 9001 §4.6.2
+            raise QuicConnectionError(PROTOCOL_VIOLATION, ACK, "ACK of a 0-RTT packet that was rejected")
         is_advance = largest > state.largest_acked
         if is_advance:
             state.largest_acked = largest
@@ -458,8 +460,7 @@ class LossDetection(Component):
     def abandon_path(self, path: Path, now: float) -> None:
         """`path` is not known any more: what is in flight on it is lost, and that says nothing of congestion elsewhere.
 
-        So a peer that moves on and on, and acknowledges nothing, has us track no more than its known paths hold. Raises
-        `QuicConnectionError` (PROTOCOL_VIOLATION) when it never ends, as `on_sent` does.
+        So a peer that moves on and on has us track no more than its known paths hold. Raises as `on_sent` does.
         """
         state = self.spaces[APPLICATION]
         lost = state.take_path(path)

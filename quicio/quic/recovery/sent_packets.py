@@ -132,6 +132,7 @@ class SpaceState:
         "lost",
         "lost_numbers",
         "next_number",
+        "rejected_below",
         "sent",
         "skipped",
         "space",
@@ -152,6 +153,7 @@ class SpaceState:
         self.lost_numbers: list[int] = []  # ascending; the keys of `lost`
         self.lost: dict[int, SentPacket] = {}
         self.skipped: list[int] = []  # ascending
+        self.rejected_below: int = 0  # numbers below it were of 0-RTT packets that the server has rejected
         self.unanswered: int = 0  # packets that elicit nothing, sent since the last ACK that acknowledged anything
         self.window_packets: int = MIN_SKIP_DISTANCE  # the congestion window in packets, for the skip distance
         # The peer's last accepted ECN counts, and how often we set ECT(0).

@@ -138,6 +138,18 @@ def test_row_6_an_ack_of_a_skipped_number_is_a_protocol_violation() -> None:
     assert bench.path.in_flight == 0
 
 
+def test_row_06_an_ack_of_rejected_early_data_is_a_protocol_violation() -> None:
+    """RFC 9001 §4.6.2: the server had no keys for it, or should not have used them."""
+    bench = Bench(is_client=True)
+    bench.loss.spaces[APPLICATION].rejected_below = 2
+    for _ in range(4):
+        bench.send(0.0)
+    bench.ack(0.1, 2)
+    with pytest.raises(QuicConnectionError, match="rejected") as caught:
+        bench.ack(0.2, 1, 2, 3)
+    assert (caught.value.error_code, caught.value.frame_type) == (PROTOCOL_VIOLATION, ACK)
+
+
 def test_the_key_phase_of_acknowledged_packets_is_known() -> None:
     bench = Bench()
     known = []
