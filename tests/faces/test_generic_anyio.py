@@ -51,7 +51,9 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     (folder / "key.pem").write_bytes(who.key_pem)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "chain.pem", folder / "key.pem")
-    return ssl.create_default_context(cadata=authority.decode()), server
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(cadata=authority.decode())
+    return client, server
 
 
 # --- wrappers of one stream ----------------------------------------------------------------------------------------------
