@@ -161,7 +161,12 @@ def _compare_signature(root: str, value: Any, wanted: list[str]) -> str | None:
         parameters = list(inspect.signature(value).parameters.values())
     except ValueError:  # compiled: it does not say
         return None if root == "aioquic" else "has no signature"
-    positional = [_parameter(root, p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    # a compiled method takes its object by position only
+    is_bound = (
+        parameters[:1] and parameters[0].name == "self" and parameters[0].kind is inspect.Parameter.POSITIONAL_ONLY
+    )
+    positional = ["self"] if is_bound else []
+    positional += [_parameter(root, p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = {_parameter(root, p) for p in parameters if p.kind is p.KEYWORD_ONLY}
     split = wanted.index("*") if "*" in wanted else len(wanted)
     if positional[:split] != wanted[:split]:

@@ -30,11 +30,12 @@ def test_the_documents_tell_of_every_difference(item: str) -> None:
     assert DIFFERENCES[item][1] in text
 
 
-@pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("root", LIBRARIES[1:])
-def test_the_reference_describes_the_control(root: str, tier: str) -> None:
-    """The comparison is one: aioquic, compared with itself, has no difference."""
-    assert {item: text for item in REFERENCE.items(tier) if (text := compare(root, item)) is not None} == {}
+if "aioquic" in LIBRARIES:  # where the control is installed
+
+    @pytest.mark.parametrize("tier", TIERS)
+    def test_the_reference_describes_the_control(tier: str) -> None:
+        """The comparison is one: aioquic, compared with itself, has no difference."""
+        assert {item: text for item in REFERENCE.items(tier) if (text := compare("aioquic", item)) is not None} == {}
 
 
 def test_a_tier_names_members_too() -> None:
