@@ -1,6 +1,8 @@
 """A process that offers 200 MiB to a peer that never reads, or is that peer; both print how much their memory grew.
 
-    python never_reads.py server|client BACKEND FOLDER [PORT]
+    python never_reads.py server|sipper|client BACKEND FOLDER [PORT]
+
+A sipper is a server that takes a byte now and then, at a scale of one second to `SIP`.
 
 FOLDER holds the certificates; the server prints its port first. The last line of each is the growth of RSS in bytes.
 """
@@ -19,6 +21,7 @@ from quicio import QuicConfiguration
 OFFERED = 200 << 20
 CHUNK = bytes(64 * 1024)
 SECONDS = 3.0
+SIP = 0.05
 
 
 def resident() -> int:
@@ -26,7 +29,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-async def serve(folder: Path) -> None:
+async def serve(folder: Path, sips: bool) -> None:
     configuration = QuicConfiguration(is_client=False, alpn_protocols=["idle"])
     configuration.load_cert_chain(folder / "chain.pem", folder / "key.pem")
     done = anyio.Event()
@@ -34,9 +37,13 @@ async def serve(folder: Path) -> None:
     async def handler(connection: quicio.Connection) -> None:
         stream = await connection.incoming_streams.receive()
         before = resident()
-        await anyio.sleep(SECONDS)
+        with anyio.move_on_after(SECONDS):
+            while sips:
+                await stream.receive(1)
+                await anyio.sleep(SIP)
+            await anyio.sleep_forever()
         print(resident() - before, flush=True)
-        stream.reset(0)
+        await connection.wait_closed()  # the client stops first: it would take our end for an error
         done.set()
 
     async with (
@@ -65,11 +72,13 @@ async def offer(folder: Path, port: int) -> None:
 
 
 def main() -> None:
-    role, backend, folder, *rest = sys.argv[1:]
-    if role == "server":
-        anyio.run(serve, Path(folder), backend=backend)
+    role, loop, folder, *rest = sys.argv[1:]
+    backend = "trio" if loop == "trio" else "asyncio"
+    options = {"use_uvloop": True} if loop == "uvloop" else {}
+    if role == "client":
+        anyio.run(offer, Path(folder), int(rest[0]), backend=backend, backend_options=options)
     else:
-        anyio.run(offer, Path(folder), int(rest[0]), backend=backend)
+        anyio.run(serve, Path(folder), role == "sipper", backend=backend, backend_options=options)
 
 
 if __name__ == "__main__":
