@@ -2,7 +2,11 @@
 
 Rounds are interleaved: each scenario runs once with every library before it runs again, so that a noisy machine is noisy for
 all. Medians and ratios to aioquic are printed. Certificates are verified, pacing is on, the interface is the documented one;
-the options that are set are printed, and set for all alike.
+the options that are set are printed, and set for all alike. Not every library can be told its key exchange, or its datagram
+size: so the group of each is read from a handshake on the wire and printed beside its figure, and a row says whose size is
+its own.
+
+zttp is not among them: it offers HTTP messages and neither sockets nor plain streams, so an adapter would measure itself.
 
 A library that fails has a row that says so, and the run goes on; if it was one of quicio's faces, the exit status is 1.
 
@@ -20,6 +24,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -29,8 +35,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from helpers.certificates import make_certificates  # noqa: E402  # found through the line above
+from helpers.interop_decode import decode  # noqa: E402
+from helpers.interop_tap import tapped  # noqa: E402
 
 TIMEOUT = 300  # seconds for one scenario of one library
+GROUP_NAMES = {0x17: "secp256r1", 0x18: "secp384r1", 0x1D: "x25519", 0x11EC: "X25519MLKEM768"}  # TLS code points
+
+
+Route = Callable[[int, Callable[[int], dict[str, float]]], dict[str, float]]  # how a client gets to a server's port
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,12 @@ class Library:
 
     def can(self, scenario: Scenario) -> bool:
         """Whether it offers what the scenario is about."""
-        return scenario.group != "hybrid" or self.is_quicio or self.name == "aiopquic"
+        able = {"secp256r1": {"aioquic", "aiopquic"}, "hybrid": {"qh3", "aiopquic"}}.get(scenario.group)
+        return able is None or self.is_quicio or self.name in able
+
+    def caveat(self, scenario: Scenario) -> str:
+        """What in a row is not as the scenario asks."""
+        return "   its own datagram size" if scenario.size and self.name == "aiopquic" else ""
 
 
 LIBRARIES = [
@@ -88,14 +105,33 @@ def scenarios(quick: bool) -> list[Scenario]:
         Scenario("download, defaults", "download", bulk, 0, "MB/s", 1e-6),
         Scenario("upload, defaults", "upload", bulk, 0, "MB/s", 1e-6),
         Scenario("requests, 100 at once", "requests", 2000 if quick else 5000, 0, "/s", 1.0),
-        Scenario("handshakes to the first byte", "handshakes", 10 if quick else 50, 0, "/s", 1.0),
+        Scenario("handshakes to the first byte", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "secp256r1"),
         Scenario("handshakes, X25519MLKEM768", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "hybrid"),
         Scenario("handshakes, default groups", "handshakes", 10 if quick else 50, 0, "/s", 1.0, "default"),
         Scenario("memory of an idle connection", "idle", 20 if quick else 100, 0, "KiB", 1.0),
     ]
 
 
-def run_once(library: Library, scenario: Scenario, folder: Path) -> dict[str, float]:
+def agreed_group(library: Library, scenario: Scenario, folder: Path) -> str:
+    """The group of a handshake, from the ServerHello on the wire. Raises `Failure`."""
+    groups: list[int] = []
+
+    def through_tap(port: int, run_client: Callable[[int], dict[str, float]]) -> dict[str, float]:
+        with tapped(port) as tap:
+            result = run_client(tap.port)
+        groups.append(decode(tap.datagrams, "")[0].chosen.group or 0)
+        return result
+
+    run_once(library, replace(scenario, amount=1), folder, through_tap)
+    return GROUP_NAMES.get(groups[0], f"group {groups[0]:#06x}")
+
+
+def directly(port: int, run_client: Callable[[int], dict[str, float]]) -> dict[str, float]:
+    """The client talks to the server's own port."""
+    return run_client(port)
+
+
+def run_once(library: Library, scenario: Scenario, folder: Path, route: Route = directly) -> dict[str, float]:
     """One server, one client, one result. Raises `Failure`."""
     command = [library.python, str(HERE / "adapters" / library.adapter)]
     options = [str(folder), "--backend", library.backend, "--size", str(scenario.size), "--group", scenario.group]
@@ -108,10 +144,15 @@ def run_once(library: Library, scenario: Scenario, folder: Path) -> dict[str, fl
             port = server.stdout.readline().strip()
             if not port:
                 raise Failure("its server did not start")
-            task = ["--port", port, "--scenario", scenario.name, "--amount", str(scenario.amount)]
-            client = [*command, "client", *options, *task]
-            done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT, check=True)
-            result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+
+            def run_client(port: int) -> dict[str, float]:
+                task = ["--port", str(port), "--scenario", scenario.name, "--amount", str(scenario.amount)]
+                client = [*command, "client", *options, *task]
+                done = subprocess.run(client, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+                result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+                return result
+
+            result = route(int(port), run_client)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"not done after {TIMEOUT} seconds") from error
         except subprocess.CalledProcessError as error:
@@ -152,6 +193,7 @@ def row(scenario: Scenario, library: Library, results: list[dict[str, float]], b
     rate = figure(scenario, results)
     line = f"  {library.name:<32}{rate:10.1f} {scenario.unit:<5}"
     line += f"{rate / baseline:7.1f} times" if baseline else " " * 13
+    line += library.caveat(scenario)
     if scenario.unit == "MB/s":
         gigabytes = scenario.amount / 1e9
         client = statistics.median([result["client_cpu"] for result in results]) / gigabytes
@@ -224,7 +266,11 @@ def main() -> int:
                     print(f"  {library.name:<32}FAILED: {failures[library.name]}", flush=True)
                     has_failed = has_failed or library.is_quicio
                 else:
-                    print(row(scenario, library, results[library.name], baseline), flush=True)
+                    line = row(scenario, library, results[library.name], baseline)
+                    if scenario.name == "handshakes":
+                        with suppress(Failure):
+                            line += f"   {agreed_group(library, scenario, folder)}"
+                    print(line, flush=True)
     return int(has_failed)
 
 
