@@ -174,7 +174,9 @@ class Link:
 
     def touch(self) -> None:
         """Something was queued in the core: the next flush of the driver sends it."""
-        self.driver.touch(self.quic)
+        driver = self.driver
+        if not driver.is_stopped:
+            driver.engine.touch(self.quic)
 
     def flush(self) -> None:
         """Something was queued in the core: send it now."""
