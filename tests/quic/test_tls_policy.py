@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import ssl
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from helpers.certificates import NOW, make_authority, make_certificates
+from helpers.certificates import EPOCH, NOW, make_authority, make_certificates
 from quicio.environment import Environment
 from quicio.quic.configuration import QuicConfiguration
 from quicio.quic.connection import QuicConnection
 from quicio.quic.events import ConnectionTerminated
-from quicio.quic.tls_policy import CERT_NONE, QUIC_TRANSPORT_PARAMETERS, TlsPolicy
+from quicio.quic.remembered import QUIC_TRANSPORT_PARAMETERS
+from quicio.quic.tls_policy import CERT_NONE, TlsPolicy
+from quicio.quic.wire.constants import VERSION_1
+from quicio.quic.wire.transport_parameters import TransportParameters
 from quicio.tls.alerts import Alert, AlertBadCertificate, AlertCertificateExpired, AlertInternalError, AlertUnknownCA
 from quicio.tls.client import ClientHandshake
 from quicio.tls.constants import CipherSuite
@@ -23,6 +27,7 @@ from quicio.tls.messages import ClientHello
 from quicio.tls.outputs import CertificateDecision, ClientHelloAnswer, ClientHelloDecision
 from quicio.tls.server import ServerHandshake
 from quicio.tls.settings import ClientSettings
+from quicio.tls.tickets import PEER_CERTIFICATES, SessionTicket, remembered
 from sim.world import World
 
 MADE = make_certificates("ed25519")
@@ -225,3 +230,40 @@ def test_servers_log_too() -> None:
     world.establish()
     assert "SERVER_HANDSHAKE_TRAFFIC_SECRET" in told
     assert isinstance(world.accepted[0].connection, QuicConnection)
+
+
+# --- tickets ----------------------------------------------------------------------------------------------------------
+
+
+def ticket(others: list[tuple[int, bytes]]) -> SessionTicket:
+    return SessionTicket(
+        0, CipherSuite.AES_128_GCM_SHA256, EPOCH + timedelta(hours=1), EPOCH, b"s", "localhost", b"l", None, others
+    )
+
+
+def test_a_ticket_is_trusted_as_far_as_its_certificates_are_today() -> None:
+    """Row 30: a resumed handshake shows none, so the ticket's are judged by this configuration."""
+    others = remembered("test", MADE.chain)
+    assert others is not None
+    trusting = client(cadata=MADE.authority_pem)
+    assert trusting.trusts(ticket(others))
+    assert not client().trusts(ticket(others))
+    assert not client(cadata=MADE.authority_pem, server_name="elsewhere").trusts(ticket(others))
+    assert client(verify_mode=ssl.CERT_NONE).trusts(ticket(others))
+
+
+def test_a_ticket_without_certificates_is_for_those_who_verify_none() -> None:
+    """Row 30: as it comes from a connection that verified none, or from an edited file."""
+    assert not client(cadata=MADE.authority_pem).trusts(ticket([]))
+    assert client(verify_mode=ssl.CERT_NONE).trusts(ticket([]))
+    assert not client(verify_mode=ssl.CERT_NONE).trusts(ticket([(PEER_CERTIFICATES, b"damaged")]))
+
+
+def test_a_refusal_is_not_limited_any_further() -> None:
+    asked = hello(b"test")
+    asked.ticket = ticket([])
+    alert = AlertInternalError("no")
+    server().limit_resumption(alert, asked, TransportParameters(), VERSION_1)
+    answer = ClientHelloAnswer(list(MADE.chain), MADE.private_key, "test", accept_early_data=True)
+    server().limit_resumption(answer, asked, TransportParameters(), VERSION_1)
+    assert (answer.resume, answer.accept_early_data) == (False, False)
