@@ -68,6 +68,8 @@ class Application:
             await getattr(self, word.decode())(link, stream, argument)
         except OVER:
             pass
+        finally:
+            await stream.close()
 
     async def echo(self, link: Link, stream: Channel, argument: bytes) -> None:
         await stream.send(b"ready\n")
@@ -94,7 +96,7 @@ class Application:
         await stream.finish()
         witness = await link.open(is_unidirectional=True)
         await witness.send(b"%d" % (caught.value.code or 0))
-        await witness.finish()
+        await witness.close()
 
     async def hold(self, link: Link, stream: Channel, argument: bytes) -> None:
         await stream.send(b"ready\n")
@@ -112,6 +114,7 @@ class Application:
         await mine.finish()
         await stream.send(await mine.read_all())
         await stream.finish()
+        await mine.close()
 
     async def vanish(self, link: Link, stream: Channel, argument: bytes) -> None:
         await stream.send(b"abc")
@@ -154,6 +157,7 @@ def run(request: pytest.FixtureRequest, port: int) -> Callable[[Scenario], None]
         with anyio.fail_after(PATIENCE):
             async with face.connect(port, client_configuration()) as link:
                 await scenario(link)
+                await link.close_streams()
 
     return lambda scenario: anyio.run(main, scenario, backend=face.backend, backend_options=face.options)
 

@@ -146,10 +146,11 @@ async def _once(prepare: Prepare, way: Way, name: str, at: int) -> bool:
             if case.is_scope:  # what ends its tasks may be done with it before it hears of the cancellation
                 assert is_cancelled or stepping.suspensions <= at + LAST_STEPS, where
             else:
-                # what the trigger made happen may have woken the operation in this very turn: anyio lets it go on then
-                last = at + (1 if _in_trio() or case.trigger is not None else 0)
+                # what the peer did may have woken the operation in this very turn: anyio lets it go on then
+                may_race = case.trigger is not None or bool(case.fails)
+                last = at + (1 if _in_trio() or may_race else 0)
                 assert stepping.suspensions <= last, where
-                assert is_cancelled or case.trigger is not None, where
+                assert is_cancelled or may_race, where
                 assert not is_cancelled or (stepping.landed is not None and at <= stepping.landed <= last), where
             with anyio.CancelScope(shield=True), anyio.fail_after(10):
                 await case.check()

@@ -66,6 +66,10 @@ class Channel(ABC):
     async def stopped(self) -> int | None:
         """The code of the peer's STOP_SENDING."""
 
+    @abstractmethod
+    async def close(self) -> None:
+        """Be done with the stream."""
+
     async def receive(self) -> bytes:
         """What came; `b""` after the peer's FIN."""
         rest, self._rest = self._rest, b""
@@ -91,6 +95,14 @@ class Channel(ABC):
 
 class Link(ABC):
     """A connection."""
+
+    def __init__(self) -> None:
+        self.channels: list[Channel] = []  # all streams that were opened and accepted
+
+    async def close_streams(self) -> None:
+        """Be done with all streams."""
+        for channel in self.channels:
+            await channel.close()
 
     @abstractmethod
     async def open(self, *, is_unidirectional: bool = False) -> Channel:
@@ -179,6 +191,9 @@ class AnyioChannel(Channel):
         code: int | None = await self.stream.wait_stopped()
         return code
 
+    async def close(self) -> None:
+        await self.stream.aclose()
+
 
 class NativeLink(Link):
     """What the anyio and trio faces share: their connections have the same names."""
@@ -187,6 +202,7 @@ class NativeLink(Link):
     channel: type[Any] = AnyioChannel
 
     def __init__(self, connection: Any) -> None:
+        super().__init__()
         self.connection = connection
 
     async def open(self, *, is_unidirectional: bool = False) -> Channel:
@@ -203,6 +219,7 @@ class NativeLink(Link):
 
     def _channel(self, stream: Any) -> Channel:
         made: Channel = self.channel(stream)
+        self.channels.append(made)
         return made
 
     async def send_datagram(self, data: bytes) -> None:
@@ -320,6 +337,9 @@ class AsyncioChannel(Channel):
         await stop.wait()
         return self.protocol.codes[self.stream_id]
 
+    async def close(self) -> None:
+        self.writer.close()
+
 
 class Queue(Generic[T]):
     """What waits to be taken, until it is ended."""
@@ -380,10 +400,12 @@ class ScenarioProtocol(quicio.asyncio.QuicConnectionProtocol):
 
 class AsyncioLink(Link):
     def __init__(self, protocol: ScenarioProtocol) -> None:
+        super().__init__()
         self.protocol = protocol
 
     async def open(self, *, is_unidirectional: bool = False) -> Channel:
-        return AsyncioChannel(self.protocol, *await self.protocol.create_stream(is_unidirectional))
+        self.channels.append(AsyncioChannel(self.protocol, *await self.protocol.create_stream(is_unidirectional)))
+        return self.channels[-1]
 
     async def accept(self, *, is_unidirectional: bool = False) -> Channel:
         return await self.protocol.streams[is_unidirectional].take()
