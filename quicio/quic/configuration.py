@@ -58,8 +58,8 @@ class QuicConfiguration:
     `endpoint_memory_limit` what the connections of one socket hold together before windows shrink; it is read by whoever makes
     the endpoint. `quicio.quic.streams.budget` says how both act.
 
-    Sessions: a client resumes with `session_ticket`, or with what its `session_store` has, and with `early_data` may send at once
-    what the ticket allows. A server's `tickets` issues tickets (None: an endpoint's own, sealed with random keys); with
+    Sessions: a client resumes with `session_ticket`, or with what its `session_store` has, and with `early_data` may send at
+    once what the ticket allows. A server's `tickets` issues tickets (None: an endpoint's own, sealed with random keys); with
     `accept_early_data` it takes data that came before the handshake, which somebody may have replayed (RFC 9001 §9.2).
 
     `session_store` is where a client keeps session tickets and address tokens, and finds them. `verify` is

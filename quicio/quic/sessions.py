@@ -1,8 +1,8 @@
 """What a client remembers of servers, so that it meets them faster: session tickets and address tokens.
 
-A ticket resumes a session (RFC 8446 §2.2): the handshake costs less, and may carry early data. A token from NEW_TOKEN proves the
-client's address to a server that would otherwise ask by a Retry (RFC 9000 §8.1.3). Both are shown in the clear, so each is
-used once: whoever shows one twice can be recognised (RFC 8446 §C.4, RFC 9000 §8.1.3).
+A ticket resumes a session (RFC 8446 §2.2): the handshake costs less, and may carry early data. A token from NEW_TOKEN proves
+the client's address to a server that would otherwise ask by a Retry (RFC 9000 §8.1.3). Both are shown in the clear, so each
+is used once: whoever shows one twice can be recognised (RFC 8446 §C.4, RFC 9000 §8.1.3).
 
 A server is named by a string, which connections make of the name asked for, the port, and for tokens the QUIC version, to
 which a token is bound (RFC 9369 §5); a ticket says its own version.

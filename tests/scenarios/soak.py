@@ -2,10 +2,11 @@
 
     python tests/scenarios/soak.py --seeds 0:500 --loss 0.02
 
-Each seed is one connection whose options (Retry, versions, ECN, key updates, another connection ID, another address, a narrow
-path, who closes, whether the client comes back with a ticket and early data) follow from the seed. A failure prints its seed; the same seed with the same loss gives the same run. Beyond
-what `World` checks after each step: both directions arrive byte by byte, a driver is never asked to wake up over and over at
-one time, both sides terminate, and both endpoints forget the connection without a trace.
+Each seed is one connection whose options (Retry, versions, ECN, key updates, another connection ID, another address, a
+narrow path, who closes, whether the client comes back with a ticket and early data) follow from the seed. A failure prints
+its seed; the same seed with the same loss gives the same run. Beyond what `World` checks after each step: both directions
+arrive byte by byte, a driver is never asked to wake up over and over at one time, both sides terminate, and both endpoints
+forget the connection without a trace.
 """
 
 from __future__ import annotations
