@@ -13,8 +13,8 @@ class ConnectionStatistics:
     `datagram_size` is the largest UDP payload that is sent now; `spurious_losses` counts packets that were taken for lost
     and arrived after all; `is_ecn_in_use` says that the path in use marks packets ECT(0), and that the marks arrive;
     `ecn_marks_sent` counts those marks, `congestion_marks_reported` and `congestion_marks_received` the packets that the
-    network has marked CE, of ours and of the peer's (RFC 9000 §13.4); `streams_opened` and `streams_accepted` count streams of this
-    side and of the peer from the beginning; `datagrams_dropped` are received DATAGRAM frames that nobody took in time.
+    network has marked CE, of ours and of the peer's (RFC 9000 §13.4); `streams_opened` and `streams_accepted` count streams
+    of this side and of the peer from the beginning; `datagrams_dropped` are received DATAGRAM frames that nobody took in time.
     """
 
     round_trip_time: float
