@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from quicio.anyio.waiting import current_waiting
+from quicio.anyio.waiting import Group, current_waiting
 from quicio.errors import QuicError
 
 __all__ = ["Handler", "OnError", "Scope", "is_cancellation", "log_error", "serve_each"]
@@ -105,6 +106,12 @@ def report(error: Exception, item: Any, on_error: OnError | None) -> None:
         on_error(error, item)
 
 
+def start(items: Iterable[T], group: TaskGroup | Group, handler: Callable[[T], Any]) -> None:
+    """A task for each item. A frame of its own: one that waits for the next item would keep the last one alive."""
+    for item in items:
+        group.start_soon(handler, item)
+
+
 async def serve_each(
     receive: Callable[[], Awaitable[Iterable[T]]], run: Handler[T], task_group: TaskGroup | None, on_error: OnError
 ) -> None:
@@ -116,11 +123,9 @@ async def serve_each(
     if task_group is not None:
         while True:
             try:
-                items = await receive()
+                start(await receive(), task_group, partial(run_handler, run, on_error=None))
             except anyio.EndOfStream:
                 return
-            for item in items:
-                task_group.start_soon(run_handler, run, item, None)
     crash: Exception | None = None
     end: Exception | None = None
     async with current_waiting().task_group() as group:
@@ -138,8 +143,7 @@ async def serve_each(
 
         try:
             while True:
-                for item in await receive():
-                    group.start_soon(guarded, item)
+                start(await receive(), group, guarded)
         except anyio.EndOfStream:
             pass
         except (QuicError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:

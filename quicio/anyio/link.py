@@ -104,6 +104,7 @@ class Link:
             self.note_end()
             self.terminated.set()
             self.driver.forget(self)
+            self._let_go()
         else:
             self.application.handle_event(event)
 
@@ -160,6 +161,12 @@ class Link:
             self.flush()
         else:
             self.application.connection_lost()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """When all is over on both sides nothing holds the application but its users: a cycle would wait for the collector."""
+        if self.is_closed and self.terminated.is_set():
+            self.application = Application()
 
     def refuse(self, error: OSError) -> None:
         """The system says that the peer cannot be reached: give up, unless the handshake is done."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -244,22 +245,11 @@ class StreamTable(Application):
         self._on_datagram_writable(None)
         for mailbox in (self.incoming_streams, self.incoming_receive_streams):
             if not mailbox.is_ended:
-                mailbox.end(self._end_of_streams)
+                mailbox.end(partial(_end_of_streams, self.link, self.codes))
         self.datagrams.end(self.link.error)
         if self.link.is_closed:
             for queue in (self.incoming_streams.items, self.incoming_receive_streams.items, self.datagrams.items):
                 queue.clear()
-
-    def _end_of_streams(self) -> Exception:
-        reason = self.link.reason
-        if self.link.is_closed or (reason is not None and self._is_clean(reason)):
-            return anyio.EndOfStream()
-        return self.link.error()
-
-    def _is_clean(self, reason: CloseReason) -> bool:
-        """Whether the peer has closed it with "no error". A stateless reset is the peer's too, but no close."""
-        no_error = self.codes.no_error if reason.is_application else NO_ERROR
-        return self.link.quic.close_cause == CAUSE_PEER and reason.code == no_error
 
     # --- the graceful end --------------------------------------------------------------------------------------------
 
@@ -299,6 +289,20 @@ class StreamTable(Application):
         self.link.driver.drain_after_sending(self.link)
         self.link.driver.settle()
         await self._datagram_room.wait()
+
+
+def _end_of_streams(link: Link, codes: ErrorCodes) -> Exception:
+    """What an acceptor says after the end. No method: the table would hold itself."""
+    reason = link.reason
+    if link.is_closed or (reason is not None and _is_clean(link, codes, reason)):
+        return anyio.EndOfStream()
+    return link.error()
+
+
+def _is_clean(link: Link, codes: ErrorCodes, reason: CloseReason) -> bool:
+    """Whether the peer has closed it with "no error". A stateless reset is the peer's too, but no close."""
+    no_error = codes.no_error if reason.is_application else NO_ERROR
+    return link.quic.close_cause == CAUSE_PEER and reason.code == no_error
 
 
 _HANDLERS: Final[dict[type[QuicEvent], Callable[[StreamTable, Any], None]]] = {
