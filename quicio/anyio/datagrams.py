@@ -90,4 +90,5 @@ class Datagrams(UnreliableObjectStream[bytes]):
         self._is_closed = True
         self._table.datagrams.end(anyio.ClosedResourceError)
         self._table.datagrams.items.clear()
+        self._table.wake_datagram_senders()
         await checkpoint()

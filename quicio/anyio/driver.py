@@ -89,6 +89,7 @@ class Driver:
     def forget(self, link: Link) -> None:
         """The connection has terminated."""
         self._links.pop(link.quic, None)
+        self._drained_after_sending.discard(link)
 
     def _on_connection(self, quic: QuicConnection) -> None:
         quic.use_native_events()  # before its first packet is looked at
@@ -96,6 +97,10 @@ class Driver:
     def drain_after_sending(self, link: Link) -> None:
         """A task of this connection waits for an event that sending brings: room for a DATAGRAM."""
         self._drained_after_sending.add(link)
+
+    def stop_draining(self, link: Link) -> None:
+        """Nobody of this connection waits for that any more."""
+        self._drained_after_sending.discard(link)
 
     def _on_events(self, quic: QuicConnection) -> None:
         link = self._links.get(quic)
@@ -149,8 +154,8 @@ class Driver:
         return False
 
     def _drain_after_sending(self) -> None:
-        while self._drained_after_sending:
-            self._drained_after_sending.pop().drain()
+        for link in tuple(self._drained_after_sending):
+            link.drain()
 
     def _turn(self, work: Callable[[], bool]) -> bool:
         """Run one piece of the engine's work; True when it has more to do."""

@@ -119,7 +119,11 @@ class Endpoint(AsyncResource, TypedAttributeProvider):
 
     async def aclose(self) -> None:
         """Stop accepting, let connections end for a few seconds, then close them. Cancelled: closes at once."""
-        await checkpoint()
+        try:
+            await checkpoint()
+        except anyio.get_cancelled_exc_class() as error:
+            await self.leave(error)  # which waits for nothing
+            raise
         await self.leave(None)
 
     async def leave(self, error: BaseException | None) -> None:

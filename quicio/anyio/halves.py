@@ -209,6 +209,7 @@ class SendingHalf:
 
     async def _wait_for_room(self) -> None:
         self._link.driver.settle()
+        self.check()  # the turn may have ended the connection, and woken those who waited then
         if self._link.quic.send_room(self.stream_id) <= 0:
             self._room = self._waiting.waiter()
             try:
@@ -403,8 +404,9 @@ class ReceivingHalf:
         sending = self._sending
         if sending is not None and not sending.is_announced and not sending.is_done:
             await self._waiting.checkpoint()
-            sending.announce()
-            self._link.driver.settle()
+            if not sending.is_done:  # another task may have ended that half meanwhile
+                sending.announce()
+                self._link.driver.settle()
             if self._chunks or self._is_over():
                 return
         self._ready = self._waiting.waiter()

@@ -146,7 +146,7 @@ async def serve_each(
                 start(await receive(), group, guarded)
         except anyio.EndOfStream:
             pass
-        except (QuicError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
+        except Exception as error:  # lost, a socket that failed, a second task here: it leaves as itself, in no group
             end = error  # the handlers learn of it by themselves
     if crash is not None:
         raise crash

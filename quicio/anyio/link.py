@@ -64,6 +64,7 @@ class Link:
         self.usable: Gate = Gate()  # the same, or a server has early data
         self.ended: Gate = Gate()
         self.terminated: Gate = Gate()  # the closing or draining period is over
+        self.migrating = anyio.ResourceGuard("migrating")
         self._openings: tuple[list[_Opening], list[_Opening]] = ([], [])
         self._spare_ids: tuple[list[int], list[int]] = ([], [])
         self._pings: dict[int, tuple[anyio.Event, float]] = {}
@@ -227,6 +228,7 @@ class Link:
             if stream_id is not None:
                 return stream_id
             self.flush()  # STREAMS_BLOCKED tells the peer
+            self.check()  # the turn may have ended the connection, and woken those who waited then
         opening = _Opening()
         openings.append(opening)
         try:

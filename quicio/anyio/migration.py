@@ -29,6 +29,11 @@ PATIENCE: Final = 3.0  # seconds: as long as a path of which nothing is known is
 async def migrate(link: Link, local_host: str | None, local_port: int, socket: socket_module.socket | None) -> None:
     """Move a connection with a socket of its own to another local address, or leave it where it is and raise."""
     await checkpoint()
+    with link.migrating:
+        await _move(link, local_host, local_port, socket)
+
+
+async def _move(link: Link, local_host: str | None, local_port: int, socket: socket_module.socket | None) -> None:
     link.check()
     obstacle = link.quic.obstacle_to_migration()
     if obstacle:

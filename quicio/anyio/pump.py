@@ -148,6 +148,7 @@ class TaskPump(Pump):
         self._moved: Waiter | None = None
         self._is_writing = False
         self._asked: Waiter | None = None
+        self._exchanges = 0  # of sockets
         group.start_soon(self._run, name=f"quicio driver {driver.local_address}")
 
     async def _run(self) -> None:
@@ -182,11 +183,11 @@ class TaskPump(Pump):
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
         """Wait for the socket, and start over with the new one when it is exchanged meanwhile."""
         while True:
-            fileno = self._engine.fileno()
+            exchanges = self._exchanges  # not the number of the descriptor: the new socket may have the same
             try:
-                return await wait(fileno)
+                return await wait(self._engine.fileno())
             except anyio.ClosedResourceError:
-                if self._engine.fileno() == fileno:
+                if self._exchanges == exchanges:
                     raise
 
     async def _keep_reading(self) -> None:
@@ -227,7 +228,7 @@ class TaskPump(Pump):
         anyio.notify_closing(self._engine.fileno())  # wakes who waits
 
     def take_socket(self) -> None:
-        pass  # who was woken looks for himself
+        self._exchanges += 1  # who was woken looks for himself
 
     def stop(self) -> None:
         self._scope.cancel()

@@ -246,7 +246,8 @@ class StreamTable(Application):
         for mailbox in (self.incoming_streams, self.incoming_receive_streams):
             if not mailbox.is_ended:
                 mailbox.end(partial(_end_of_streams, self.link, self.codes))
-        self.datagrams.end(self.link.error)
+        if not self.datagrams.is_ended:
+            self.datagrams.end(self.link.error)
         if self.link.is_closed:
             for queue in (self.incoming_streams.items, self.incoming_receive_streams.items, self.datagrams.items):
                 queue.clear()
@@ -259,7 +260,8 @@ class StreamTable(Application):
                 state.sending.close()
         self.link.driver.settle()
         while self.undelivered and self.link.reason is None:
-            self._all_delivered = Gate()
+            if self._all_delivered.is_set():  # another task may be waiting
+                self._all_delivered = Gate()
             await self._all_delivered.wait()
 
     def undelivered_count(self) -> int:
@@ -282,13 +284,20 @@ class StreamTable(Application):
         if self._datagram_room is not None:
             self._datagram_room.set()
 
+    def wake_datagram_senders(self) -> None:
+        """Who waits for room shall look again: datagrams were closed on this side."""
+        self._on_datagram_writable(None)
+
     async def wait_for_datagram_room(self) -> None:
         """Wait until the core's queue of outgoing DATAGRAMs may have room, or the connection has ended."""
         if self._datagram_room is None or self._datagram_room.is_set():
             self._datagram_room = anyio.Event()
         self.link.driver.drain_after_sending(self.link)
         self.link.driver.settle()
-        await self._datagram_room.wait()
+        try:
+            await self._datagram_room.wait()
+        finally:
+            self.link.driver.stop_draining(self.link)
 
 
 def _end_of_streams(link: Link, codes: ErrorCodes) -> Exception:

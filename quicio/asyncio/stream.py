@@ -345,5 +345,8 @@ class QuicStreamWriter(asyncio.StreamWriter):
     def __del__(self) -> None:
         """A writer that nobody has any more can write no more: its stream ends, on every version of Python."""
         adapter = self.__dict__.get("_adapter")
-        if adapter is not None and not adapter.is_closing() and not adapter.protocol._loop.is_closed():
-            adapter.close()
+        if adapter is not None and not adapter.is_closing():
+            with suppress(RuntimeError):  # the loop is closed
+                adapter.protocol._loop.call_soon_threadsafe(
+                    adapter.close
+                )  # a collector may run in any thread, at any time

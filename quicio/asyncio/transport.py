@@ -107,7 +107,7 @@ class EngineTransport(asyncio.DatagramTransport):
         while self._on_peer_error is not None and (error := self.engine.next_error()) is not None:
             self._on_peer_error(*error)
             found = True
-        if found and self._reader is None and not self._is_closing:
+        if (found or self._on_peer_error is None) and self._reader is None and not self._is_closing:
             # libuv, and so uvloop, takes an error for the end of the descriptor and stops looking at it.
             fileno = self.engine.fileno()
             self._loop.remove_reader(fileno)
@@ -140,8 +140,9 @@ class EngineTransport(asyncio.DatagramTransport):
     def _on_readable(self) -> None:
         if self._is_closing:
             return
+        was_watching = self._on_peer_error is not None
         self._run(self.engine.readable)
-        if self._on_peer_error is not None:
+        if was_watching and not self._is_closing:  # an answer that came along with the error may have ended the watch
             self._tell_peer_errors()
 
     def _on_writable(self) -> None:

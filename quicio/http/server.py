@@ -20,7 +20,6 @@ from typing import Any, Final
 import anyio
 from anyio import TASK_STATUS_IGNORED, TypedAttributeProvider
 from anyio.abc import TaskStatus
-from anyio.lowlevel import checkpoint
 
 from quicio.anyio.connection import Connection
 from quicio.anyio.lifetime import Handler, OnError, is_caused_by_peer, log_error
@@ -72,10 +71,9 @@ class Server(TypedAttributeProvider):
         `serve` returns when the requests that had come are answered; cancel it to end them sooner.
         """
         self._is_closing = True
-        await self._listener.aclose()
         for session in self._sessions:
             session.shutting_down.set()
-        await checkpoint()
+        await self._listener.aclose()
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -97,6 +95,8 @@ class Server(TypedAttributeProvider):
             session.shutting_down.set()
         places = anyio.Semaphore(self._max_requests)
         try:
+            # What came early may be a replay (RFC 8470 §4), and a handler could not tell: it waits for the handshake.
+            await connection.wait_handshake()
             async with anyio.create_task_group() as group:
                 group.start_soon(session.watch_headers)
                 group.start_soon(session.shut_down)

@@ -232,7 +232,8 @@ class Session(Application):
     async def finish(self) -> None:
         self.link.driver.settle()
         while self.undelivered and self.link.reason is None:
-            self._all_delivered = anyio.Event()
+            if self._all_delivered.is_set():  # another task may be waiting
+                self._all_delivered = anyio.Event()
             await self._all_delivered.wait()
 
     def undelivered_count(self) -> int:

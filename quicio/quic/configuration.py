@@ -169,6 +169,8 @@ class QuicConfiguration:
                 raise ValueError(f"{name} is not supported yet: {instead}")
         if self.memory_limit is not None and self.memory_limit < SMALLEST_MEMORY_LIMIT:
             raise ValueError(f"memory_limit must be at least {SMALLEST_MEMORY_LIMIT} bytes, or None for none")
+        if self.datagram_queue < 1:
+            raise ValueError("datagram_queue must be at least 1: the datagrams that wait to be received")
         if not self.supported_versions:
             raise ValueError("supported_versions is empty: list at least one QUIC version")
         if VERSION_1 not in self.supported_versions and VERSION_2 not in self.supported_versions:
