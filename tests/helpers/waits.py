@@ -22,7 +22,7 @@ from helpers.virtual_time import is_virtual
 
 NATIVE = [face for face in FACES if not isinstance(face, AsyncioFace)]
 DELAY = 0.01  # seconds, one way
-IDLE_TIMEOUT = 2.0
+IDLE_TIMEOUT = 2.5
 SLACK = 0.01  # of virtual time: what a float's rounding and the ordering of timers may cost
 REAL_SLACK = 2.0  # of real time: a busy machine
 WINDOW = 16384
@@ -258,10 +258,16 @@ def check_error(face: Face, deed: Deed, error: Any, where: str) -> None:
 def check_time(face: Face, deed: Deed, seconds: float, where: str) -> None:
     """Within the documented time of the deed."""
     least, most = deed.within
-    slack = SLACK if is_virtual(face) else REAL_SLACK
-    assert least - SLACK <= seconds <= most + slack, f"{where}: after {seconds:.3f} s"
+    assert is_between(face, seconds, least, most), f"{where}: after {seconds:.3f} s"
+
+
+def is_between(face: Face, seconds: float, least: float, most: float) -> bool:
+    """Where time is real, a busy machine may be late in starting the watch, and late in ending the wait."""
+    if is_virtual(face):
+        return least - SLACK <= seconds <= most + SLACK
+    return least / 2 <= seconds <= most + REAL_SLACK
 
 
 def check_elapsed(face: Face, start: float, least: float, most: float) -> None:
     seconds = anyio.current_time() - start
-    assert least - SLACK <= seconds <= most + (SLACK if is_virtual(face) else REAL_SLACK)
+    assert is_between(face, seconds, least, most)
