@@ -82,7 +82,8 @@ class Relay:
 
     async def _send_later(self, send: Any, data: bytes) -> None:
         await anyio.sleep(self.delay)
-        send(data)
+        if not self._is_closed:  # in the turn in which this task woke
+            send(data)
 
     def _send_up(self, data: bytes) -> None:
         self._back.sendto(data, self._server)
