@@ -18,6 +18,7 @@ The server runs in a thread of its own on its own event loop, and does what the 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -31,6 +32,7 @@ from helpers.faces import FACES, OVER, AsyncioLink, Channel, Face, Gone, Link
 from helpers.loopback import client_configuration, server_configuration
 
 DATA = hashlib.shake_128(b"faces").digest(3_000_000)  # more than a window and a send buffer
+NUMBERS = itertools.count()  # of names that are used once
 PATIENCE = 30.0  # seconds, for what takes none
 
 Scenario = Callable[[Link], Awaitable[None]]
@@ -235,7 +237,7 @@ def test_a_hundred_streams_at_once(run: Callable[[Scenario], None]) -> None:
 
 def test_back_pressure_reaches_the_sender(run: Callable[[Scenario], None]) -> None:
     async def scenario(link: Link) -> None:
-        name = b"%x" % id(link)
+        name = b"%d" % next(NUMBERS)
         stream = await start(link, b"hold " + name)
         has_sent = anyio.Event()
 
@@ -339,7 +341,7 @@ def test_a_lost_connection_is_no_end_of_stream(run: Callable[[Scenario], None]) 
 
 
 def test_the_server_learns_how_the_client_closed(run: Callable[[Scenario], None], port: int) -> None:
-    name = b"%x" % id(run)
+    name = b"%d" % next(NUMBERS)
 
     async def close(link: Link) -> None:
         assert await (await ask(link, b"name " + name)).read_all() == b""
@@ -355,7 +357,7 @@ def test_the_server_learns_how_the_client_closed(run: Callable[[Scenario], None]
 
 
 def test_leaving_normally_closes_without_an_error(run: Callable[[Scenario], None]) -> None:
-    name = b"%x" % id(run)
+    name = b"%d" % next(NUMBERS)
 
     async def leave(link: Link) -> None:
         assert await (await ask(link, b"name " + name)).read_all() == b""
