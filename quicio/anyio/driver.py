@@ -11,7 +11,7 @@ Rules:
 - The driver never raises into the task group it runs in, whose host is the user's body. A failure of the socket or of the
   engine ends every connection with that failure as the cause (rule R3).
 - An owner that dials can watch for what the system says about the peer's port: see `on_refused`.
-- The socket may be exchanged for another (`swap`): the pump that waits for the old one stops, and one for the new one starts.
+- The socket may be exchanged for another (`swap`): the pump leaves the old one and takes the new one.
 - What garbage collection finds (rule R6) is left in `abandoned`, an append that any thread may do at any moment, and is
   reset in the driver's next turn.
 """
